@@ -1,0 +1,145 @@
+"""Batches for training and evaluation, the same with any number of workers or ranks."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from limbeck.data.augment import Augment
+from limbeck.data.images import Images
+from limbeck.data.mix import Mix
+from limbeck.data.plan import Plan
+from limbeck.data.stream import Key, Stream
+from limbeck.errors import LimbeckError
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images (B, C, H, W) in 0..255, their targets, sample ids and augmentation views.
+
+    `target` is int64 (B,) with -100 where withheld; after mixing it is float32 (B, classes) with
+    rows of zeros where withheld. `ids` and `view` are int64 (B,); a view of -1 is unaugmented.
+    """
+
+    images: Tensor
+    target: Tensor
+    ids: Tensor
+    view: Tensor
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What makes the batch of one rank from the plan; travels to the workers."""
+
+    images: Images
+    plan: Plan
+    pool: Tensor
+    seed: int
+    augment: Augment | None
+    mix: Mix | None
+    views: int | None
+    rank: int
+    world: int
+
+    def __call__(self, key: Key) -> ImageBatch:
+        positions, passes = (torch.from_numpy(x) for x in self.plan.batch(*key))
+        ids, view = self.pool[positions], passes % self.views if self.views else passes
+        share = len(ids) // self.world
+        mine = torch.arange(self.rank * share, (self.rank + 1) * share)
+        if self.mix is None:
+            ids, view = ids[mine], view[mine]
+            return ImageBatch(self.pixels(ids, view), self.images.labels[ids], ids, view)
+        return self.mixed(mine, ids, view)
+
+    def pixels(self, ids: Tensor, view: Tensor) -> Tensor:
+        if self.augment is None:
+            return self.images.fetch(ids)
+        return self.images.augmented(ids, self.augment, self.seed, view)
+
+    def mixed(self, mine: Tensor, ids: Tensor, view: Tensor) -> ImageBatch:
+        """Pairs rows 0 and 1, 2 and 3 and so on of the global batch; a last odd row stays alone."""
+        assert self.mix is not None
+        partner = torch.where((mine ^ 1) < len(ids), mine ^ 1, mine)
+        needed, place = torch.cat([mine, partner]).unique(return_inverse=True)
+        pixels, labels = self.pixels(ids[needed], view[needed]), self.images.labels[ids[needed]]
+        a, b = place.chunk(2)
+        ids, view = ids[mine], view[mine]
+        classes = len(self.images.classes)
+        images, target = self.mix(
+            pixels[a], labels[a], pixels[b], labels[b], classes, self.seed, view, ids
+        )
+        return ImageBatch(images, target, ids, view)
+
+
+class Loader:
+    """Shuffled, augmented batches of `images`; every choice is a function of counters.
+
+    `batch_size` is that of all ranks together; rank r of `world` gets the r-th share of the rows.
+    The view of a row is the number of the pass over the data (the epoch, where an epoch is one
+    pass), or that modulo `views`, so that a recorded teacher can be looked up by (id, view).
+    `labelled_only` draws from the labelled ids alone; with `steps_per_epoch` it goes round them as
+    often as it takes, so that it sees as many images as training on all. See `Plan` for the order.
+
+    `workers` processes decode sets that are not in memory. They are spawned: a script that starts
+    them needs the guard `if __name__ == "__main__"`.
+
+    >>> images = Images(torch.zeros(6, 1, 4, 4, dtype=torch.uint8), torch.zeros(6).long(), ("a",))
+    >>> loader = Loader(images, 2, seed=0, augment=Augment(crop=1, flip=True))
+    >>> [batch.images.shape[0] for batch in loader.epoch(0, start=1)]
+    [2, 2]
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        batch_size: int,
+        *,
+        seed: int,
+        augment: Augment | None = None,
+        mix: Mix | None = None,
+        views: int | None = None,
+        labelled_only: bool = False,
+        steps_per_epoch: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+    ) -> None:
+        pool = images.labelled if labelled_only else torch.arange(len(images))
+        self.plan = Plan(len(pool), batch_size, seed, steps_per_epoch)
+        if self.plan.rows % world:
+            raise LimbeckError(
+                f"`batch_size` must divide by the number of ranks, got {self.plan.rows} rows for "
+                f"{world} ranks"
+            )
+        if views is not None and (views < 1 or mix is not None):
+            raise LimbeckError(
+                f"`views` must be at least 1, and mixed images have no views to recycle, got "
+                f"views={views} and mix={mix}"
+            )
+        assembly = Assembly(images, self.plan, pool, seed, augment, mix, views, rank, world)
+        self.stream = Stream(assembly, 0 if images.in_memory else workers)
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        return self.plan.steps
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[ImageBatch]:
+        """The batches of an epoch from step `start` on; those before it cost nothing."""
+        return self.stream((epoch, step) for step in range(start, self.plan.steps))
+
+
+def in_order(images: Images, batch_size: int, *, workers: int = 0) -> Iterator[ImageBatch]:
+    """All images once, in order and as they are; the last batch may be smaller."""
+    if batch_size < 1:
+        raise LimbeckError(f"`batch_size` must be at least 1, got {batch_size}")
+    stream = Stream(
+        functools.partial(plain, images, batch_size), 0 if images.in_memory else workers
+    )
+    return stream((0, start) for start in range(0, len(images), batch_size))
+
+
+def plain(images: Images, batch_size: int, key: Key) -> ImageBatch:
+    ids = torch.arange(key[1], min(key[1] + batch_size, len(images)))
+    return ImageBatch(images.fetch(ids), images.labels[ids], ids, torch.full_like(ids, -1))

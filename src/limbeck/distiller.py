@@ -1,0 +1,230 @@
+"""The distiller: a student, its sources and its objective in one module."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from limbeck.errors import LimbeckError, close
+from limbeck.objective import Dial, Objective
+from limbeck.reader import Reader
+from limbeck.signals import Batch, Signals, Step
+from limbeck.sources import Frozen, Source
+
+Teacher = nn.Module | Reader | Source
+
+
+class Distiller(nn.Module):
+    """Trains `student` on `objective`, with `sources` that teach.
+
+    `step = distiller(inputs, target=...)` runs the student once and each source that the objective
+    reads once, and returns `Step(loss, output, parts)`. Parameters and state are those of the
+    student and of the objective (projectors); sources are in neither.
+
+    Args:
+        student: the module to train, or a `Reader` that adapts its inputs and names its signals.
+        sources: a teacher (then named `"teacher"`), or several by name; a plain module is `Frozen`.
+        objective: a sum of matches.
+
+    Raises:
+        LimbeckError: a signal or a source that does not exist, a teacher that is the student.
+
+    Example:
+        >>> from limbeck import Match, losses, truth
+        >>> student, teacher = nn.Linear(4, 3), nn.Linear(4, 3)
+        >>> distiller = Distiller(student, teacher, 0.5 * truth() + 0.5 * Match(losses.kl))
+        >>> step = distiller(torch.ones(2, 4), target=torch.tensor([0, 1]))
+        >>> sorted(step.parts), bool(torch.isclose(sum(step.parts.values()), step.loss))
+        (['kl', 'truth'], True)
+    """
+
+    def __init__(
+        self,
+        student: nn.Module | Reader,
+        sources: Teacher | Mapping[str, Teacher],
+        objective: Objective,
+    ) -> None:
+        super().__init__()
+        self.reader = student if isinstance(student, Reader) else Reader(student)
+        self.student = self.reader.model
+        self.objective = objective
+        named = sources if isinstance(sources, Mapping) else {"teacher": sources}
+        self.sources = {name: as_source(name, source) for name, source in named.items()}
+        self.wants = self.collect()
+        self.prepared = False
+        self.check_students()
+
+    def collect(self) -> dict[str, list[str]]:
+        """The signals wanted of each source, each once, all known to exist."""
+        sources = ["student", "data", *self.sources]
+        wants: dict[str, list[str]] = {source: [] for source in sources}
+        for source, name in self.objective.needs():
+            if source not in wants:
+                raise LimbeckError(
+                    f"the objective reads from {source!r}, but the sources are {sources}"
+                    f"{close(source, sources)}"
+                )
+            if name not in wants[source]:
+                wants[source].append(name)
+        self.reader.attach(wants["student"])
+        for name, source in self.sources.items():
+            source.check(wants[name])
+        return wants
+
+    def check_students(self) -> None:
+        if isinstance(self.student, nn.DataParallel):
+            raise LimbeckError("DataParallel mixes up signals; wrap the distiller in DDP instead")
+        for name, source in self.sources.items():
+            if any(module is self.student for module in source.modules()):
+                raise LimbeckError(
+                    f"source {name!r} is the student itself: no gradient would reach the student; "
+                    "pass another model or a copy"
+                )
+
+    def forward(
+        self, inputs: Any, *, share: Mapping[str, float | Tensor] | None = None, **data: Any
+    ) -> Step:
+        """One step's loss, the student's output and the parts of the loss.
+
+        Args:
+            inputs: called as `model(x)`, `model(*x)` or `model(**x)`, by kind.
+            share: factor of each part, for one piece of a larger batch (see `shares`).
+            data: labels, masks, ids, ...: the signals of the source `"data"`.
+        """
+        if torch.is_grad_enabled():
+            self.check_training()
+        output, signals = self.gather(inputs, data)
+        return self.score(output, signals, share)
+
+    def gather(self, inputs: Any, data: Mapping[str, Any]) -> tuple[Any, Signals]:
+        """The student's output, and the signals of all sources."""
+        for name in self.wants["data"]:
+            if name not in data:
+                raise LimbeckError(
+                    f"the objective reads {name!r} from the data, got {sorted(data)}; "
+                    f"call distiller(inputs, {name}=...){close(name, data)}"
+                )
+        batch = Batch(inputs, data)
+        output, own = self.reader.read(self.reader.adapt(inputs), self.wants["student"])
+        signals = Signals(student=own, data=data)
+        for name, source in self.sources.items():
+            if self.wants[name]:
+                signals[name] = source(batch, signals, self.wants[name])
+        return output, signals
+
+    def score(
+        self, output: Any, signals: Signals, share: Mapping[str, float | Tensor] | None = None
+    ) -> Step:
+        """The step that these signals make."""
+        with full_precision(signals):
+            parts = self.objective(signals)
+        if share is not None:
+            parts = {name: share[name] * value for name, value in parts.items()}
+        loss = sum(parts.values())
+        return Step(loss, output, {name: value.detach() for name, value in parts.items()})
+
+    def prepare(self, inputs: Any, **data: Any) -> None:
+        """Sizes projectors and checks every signal by a dry run that leaves no trace.
+
+        Comes before the optimizer, compiling, DDP and FSDP, which must see the projectors.
+
+        Raises:
+            LimbeckError: shapes that do not fit, a tap that is overwritten, a wrapped distiller.
+        """
+        if is_sharded(self) or is_compiled(self.student) or inside_ddp():
+            raise LimbeckError("call prepare before compiling and before wrapping the distiller")
+        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+        with torch.no_grad(), torch.random.fork_rng(devices), evaluating(self.student):
+            _, signals = self.gather(inputs, data)
+            self.objective.prepare(signals)
+        self.prepared = True
+
+    def advance(self, progress: float) -> None:
+        """Moves schedules and sources to `progress` in [0, 1]; call after each optimizer step."""
+        self.objective.advance(progress)
+        for source in self.sources.values():
+            source.advance(progress)
+
+    def items(self, batch: int, **data: Any) -> dict[str, Tensor]:
+        """How many items each part averages over in a batch of `batch` rows."""
+        counted = self.objective.items(data)
+        return {name: counted.get(name, torch.tensor(batch)) for name in self.objective.parts()}
+
+    def check_training(self) -> None:
+        """Refuses what would train wrongly and in silence."""
+        late = [d for d in self.objective.modules() if isinstance(d, Dial) and not d.advanced]
+        if late:
+            raise LimbeckError(
+                "the objective follows a schedule, but advance was never called; call "
+                "distiller.advance(0.0) first, then distiller.advance(progress) after each step"
+            )
+        if (
+            torch.distributed.is_available()
+            and torch.distributed.is_initialized()
+            and torch.distributed.get_world_size() > 1
+            and not (inside_ddp() or is_sharded(self))
+        ):
+            raise LimbeckError(
+                "the distiller was called outside its DDP or FSDP wrapper, so that gradients would "
+                "differ between ranks; call the wrapper, not wrapper.module"
+            )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Distiller":
+        super()._apply(fn, recurse)
+        for source in self.sources.values():
+            for module in source.modules():
+                here = next(module.parameters(), torch.empty(0)).device
+                there = fn(torch.empty(0, device=here)).device
+                if there not in (here, torch.device("meta")):
+                    source.to(there)
+        return self
+
+
+def as_source(name: str, source: Any) -> Source:
+    if isinstance(source, Source):
+        return source
+    if isinstance(source, Reader):
+        return Frozen(source.model, inputs=source.inputs, names=source.names)
+    if isinstance(source, nn.Module):
+        return Frozen(source)
+    raise TypeError(f"source {name!r} must be a module or a Source, got {type(source).__name__}")
+
+
+def inside_ddp() -> bool:
+    """Whether a DDP wrapper is running its forward right now."""
+    return DistributedDataParallel._active_ddp_module is not None
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether FSDP2 has taken the module over."""
+    return any(base.__name__ == "FSDPModule" for base in type(module).__mro__)
+
+
+def is_compiled(module: nn.Module) -> bool:
+    return module._compiled_call_impl is not None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode for the time being; every part's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def full_precision(signals: Signals) -> Iterator[None]:
+    """Losses see float32 under autocast too."""
+    device = next((s.device.type for s in signals["student"].values()), "cpu")
+    if not torch.is_autocast_enabled(device):
+        yield
+        return
+    with torch.autocast(device, enabled=False):
+        yield

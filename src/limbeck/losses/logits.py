@@ -1,0 +1,163 @@
+"""Losses on logits.
+
+B batch, C classes, T temperature, s and t logits of student and source, q = softmax(s / T),
+p = softmax(t / T). `axis` is where the classes are; every other axis holds items.
+"""
+
+from typing import Any
+
+from limbeck import ops
+from limbeck.losses import reduction
+
+
+def kl(
+    s: Any,
+    t: Any,
+    *,
+    temperature: Any = 1.0,
+    axis: int = -1,
+    mask: Any = None,
+    weight: Any = None,
+    count: Any = None,
+) -> Any:
+    """Forward Kullback-Leibler divergence of softened logits: the textbook distillation loss.
+
+    T^2 * mean_i sum_c p_ic (log p_ic - log q_ic): the expectation is under the source. The factor
+    T^2 keeps the gradient's size as T changes. `mean` divides by the number of valid items, never
+    by C. Classes that are -inf on both sides do not count.
+
+    Args:
+        s: student logits, any shape with C on `axis`: (B, C), (B, L, C), (B, C, H, W), ...
+        t: source logits of the same shape.
+        temperature: T > 0, a number or a scalar array.
+        axis: where the classes are; 1 for maps (B, C, H, W).
+        mask: items that count, of the shape without `axis` or a prefix of it.
+        weight: factor of each item, not part of the divisor.
+        count: divisor in place of the number of valid items.
+
+    Returns:
+        A scalar >= 0; exactly 0 where both sides are equal.
+
+    Raises:
+        ValueError: shapes that differ, a single class, a `count` that is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> s, t = np.array([[1.0, 2.0, 0.5]]), np.array([[2.0, 1.0, 0.0]])
+        >>> round(float(kl(s, t, temperature=4)), 6)
+        0.395115
+
+    Paper:
+        Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015,
+        arXiv 1503.02531. Code that uses an element mean divides by C as well: C times smaller.
+    """
+    table, s, t = _logits(s, t, axis)
+    if mask is not None:
+        mask = reduction.valid(table, mask, s.shape[:-1])
+        s, t = reduction.only(table, mask, s, t)
+    items = table.kl(s / temperature, t / temperature)
+    return reduction.mean(table, items, mask, weight, count) * temperature**2
+
+
+def reverse_kl(
+    s: Any,
+    t: Any,
+    *,
+    temperature: Any = 1.0,
+    axis: int = -1,
+    mask: Any = None,
+    weight: Any = None,
+    count: Any = None,
+) -> Any:
+    """Reverse Kullback-Leibler divergence of softened logits: mode seeking.
+
+    T^2 * mean_i sum_c q_ic (log q_ic - log p_ic): the expectation is under the student.
+    Arguments, result and errors are those of `kl`.
+
+    Example:
+        >>> import numpy as np
+        >>> s, t = np.array([[0.0, 0.0]]), np.array([[0.0, -120.0]])
+        >>> round(float(reverse_kl(s, t)), 5)
+        59.30685
+
+    Paper:
+        Gu et al., "MiniLLM", ICLR 2024, arXiv 2306.08543; Agarwal et al., "GKD", ICLR 2024,
+        arXiv 2306.13649. Both leave T^2 out: theirs is this value over T^2.
+    """
+    return kl(t, s, temperature=temperature, axis=axis, mask=mask, weight=weight, count=count)
+
+
+def cross_entropy(
+    s: Any,
+    target: Any,
+    *,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+    mask: Any = None,
+    weight: Any = None,
+    count: Any = None,
+) -> Any:
+    """Cross-entropy against labels: the hard term.
+
+    mean_i [(1 - e) * -sum_c y_ic log q_ic + e * mean_c(-log q_ic)], e = `label_smoothing`, T = 1.
+    `mean` divides by the number of labelled items: a target of -100, or a row of zeros where
+    targets are distributions, is withheld and does not count. Smoothing spreads over the classes
+    that are not -inf.
+
+    Args:
+        s: student logits with C on `axis`.
+        target: class indices of the shape without `axis`, or distributions of the shape of `s`
+            (mixed labels).
+        label_smoothing: e in [0, 1); it never touches a soft term.
+        axis, mask, weight, count: as in `kl`.
+
+    Returns:
+        A scalar >= 0; 0 with a gradient path if nothing is labelled.
+
+    Example:
+        >>> import numpy as np
+        >>> s = np.array([[1.0, 2.0, 0.5, -1.0], [0.0, 0.3, -0.7, 1.5]])
+        >>> round(float(cross_entropy(s, np.array([1, 3]))), 6)
+        0.493451
+    """
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+    table = ops.of(s)
+    s = table.moveaxis(table.float32(s), axis, -1)
+    target, known = _targets(table, target, s, axis)
+    mask = known if mask is None else known & reduction.valid(table, mask, s.shape[:-1])
+    (s,) = reduction.only(table, mask, s)
+    items = table.cross_entropy(s, target)
+    if label_smoothing:
+        smooth = -table.mean_log_softmax(s)
+        items = (1 - label_smoothing) * items + label_smoothing * smooth
+    return reduction.mean(table, items, mask, weight, count)
+
+
+def _logits(s: Any, t: Any, axis: int) -> tuple[Any, Any, Any]:
+    """The operations, and both sides in float32 or better with the classes last."""
+    reduction.same_shape(s, t)
+    if s.shape[axis] < 2:
+        raise ValueError(
+            f"logits must have at least 2 classes, got shape {tuple(s.shape)} with axis {axis}; "
+            "a softmax over one class is constant: give a sigmoid head as two logits (0, z)"
+        )
+    table = ops.of(s)
+    s, t = table.float32(s), table.float32(t)
+    if axis not in (-1, s.ndim - 1):
+        s, t = table.moveaxis(s, axis, -1), table.moveaxis(t, axis, -1)
+    return table, s, t
+
+
+def _targets(table: Any, target: Any, s: Any, axis: int) -> tuple[Any, Any]:
+    """Targets beside logits whose classes are last, and which of them are labels."""
+    if table.integer(target):
+        if tuple(target.shape) != tuple(s.shape[:-1]):
+            raise ValueError(
+                f"labels must have the items' shape {tuple(s.shape[:-1])}, "
+                f"got {tuple(target.shape)}"
+            )
+        return target, target != -100
+    target = table.moveaxis(table.float32(target), axis, -1)
+    reduction.same_shape(s, target)
+    return target, table.any(target != 0, -1)

@@ -1,0 +1,41 @@
+"""The one reducer: a weighted sum over valid items, divided once."""
+
+from types import ModuleType
+from typing import Any
+
+
+def same_shape(s: Any, t: Any) -> None:
+    """Raises ValueError unless both sides have one shape: losses never broadcast."""
+    if tuple(s.shape) != tuple(t.shape):
+        raise ValueError(
+            f"student and source must have one shape, got {tuple(s.shape)} and {tuple(t.shape)}; "
+            "use a projector, or a class map for logits"
+        )
+
+
+def valid(ops: ModuleType, mask: Any, shape: tuple[int, ...]) -> Any:
+    """`mask` as booleans of the items' `shape`; a prefix of it, such as (B,), is extended."""
+    if tuple(mask.shape) != tuple(shape)[: mask.ndim]:
+        raise ValueError(f"mask must have the items' shape {shape}, got {tuple(mask.shape)}")
+    wide = mask.reshape(tuple(mask.shape) + (1,) * (len(shape) - mask.ndim))
+    return ops.expand(wide != 0, tuple(shape))
+
+
+def mean(ops: ModuleType, items: Any, mask: Any, weight: Any, count: Any) -> Any:
+    """sum_i weight_i items_i over the valid items, divided by `count` or by how many are valid."""
+    if isinstance(count, int | float) and count <= 0:
+        raise ValueError(f"count must be positive, got {count}; leave it out for the batch's own")
+    if mask is None and weight is None and count is None:
+        return ops.mean(items)
+    if mask is not None:
+        items = ops.where(mask, items, 0)
+    if weight is not None:
+        items = items * weight.reshape(tuple(weight.shape) + (1,) * (items.ndim - weight.ndim))
+    if count is None:
+        count = items.shape.numel() if mask is None else ops.at_least(ops.sum(mask), 1)
+    return ops.sum(items) / count
+
+
+def only(ops: ModuleType, mask: Any, *arrays: Any) -> tuple[Any, ...]:
+    """The arrays (*items, C) with zeros in place of invalid items, whatever those held."""
+    return tuple(ops.where(mask[..., None], x, 0) for x in arrays)

@@ -1,0 +1,323 @@
+"""Objectives: distillation is a sum of matches.
+
+L = sum_i weight_i * loss_i(project_i(student[signal_i]), stopgrad(source_i[signal_i]))
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck import losses
+from limbeck.errors import LimbeckError, close
+from limbeck.projectors import Factory
+from limbeck.schedules import Schedule, scale
+from limbeck.signals import Signals, split
+
+Number = float | Schedule
+Loss = Callable[..., Tensor]
+
+
+class Dial(nn.Module):
+    """A number that may follow a schedule of training progress."""
+
+    def __init__(self, setting: Number) -> None:
+        super().__init__()
+        self.setting = setting
+        self.advanced = isinstance(setting, int | float)
+        if not isinstance(setting, int | float):
+            self.register_buffer("current", torch.tensor(float(setting(0.0))), persistent=False)
+
+    def __call__(self) -> Any:
+        return self.setting if isinstance(self.setting, int | float) else self.current
+
+    def advance(self, progress: float) -> None:
+        if not isinstance(self.setting, int | float):
+            self.current.fill_(self.setting(progress))
+            self.advanced = True
+
+
+class Objective(nn.Module):
+    """What a student is trained on. Objectives add, and scale by numbers and schedules.
+
+    A subclass says which signals it reads (`needs`), and turns them into named, weighted parts
+    (`forward`); it may own parameters and buffers, which train and are saved with the distiller.
+    """
+
+    def needs(self) -> list[tuple[str, str]]:
+        """The signals to gather, as (source, name); the student is the source `"student"`."""
+        raise TypeError(f"{type(self).__name__} must say what it needs")
+
+    def parts(self) -> list[str]:
+        """The names of the parts that `forward` returns."""
+        raise TypeError(f"{type(self).__name__} must name its parts")
+
+    def forward(self, signals: Signals) -> dict[str, Tensor]:
+        """The weighted parts, whose sum is the loss."""
+        raise TypeError(f"{type(self).__name__} must define forward")
+
+    def prepare(self, signals: Signals) -> None:
+        """Builds what depends on shapes, from the signals of a dry run."""
+
+    def items(self, data: Mapping[str, Any]) -> dict[str, Tensor]:
+        """How many items each part averages over, where the data says so (labels, masks)."""
+        return {}
+
+    def advance(self, progress: float) -> None:
+        """Moves every schedule to `progress` in [0, 1]."""
+        for module in self.modules():
+            if isinstance(module, Dial):
+                module.advance(progress)
+
+    def __add__(self, other: "Objective") -> "Sum":
+        return Sum([(1.0, self), (1.0, other)])
+
+    def __rmul__(self, factor: Number) -> "Sum":
+        return Sum([(factor, self)])
+
+    __mul__ = __rmul__
+
+
+class Sum(Objective):
+    """A weighted sum of objectives; nested sums are one sum."""
+
+    def __init__(self, terms: Iterable[tuple[Number, Objective]]) -> None:
+        super().__init__()
+        flat = [pair for weight, term in terms for pair in flatten(weight, term)]
+        self.weights = nn.ModuleList(Dial(weight) for weight, _ in flat)
+        self.terms = nn.ModuleList(term for _, term in flat)
+        names = self.parts()
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise LimbeckError(f"parts must have names of their own, got {twice} twice; give name=")
+
+    def weighted(self) -> list[tuple[Dial, Objective]]:
+        return list(zip(self.weights, self.terms, strict=True))  # pyrefly: ignore[bad-return]
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [need for _, term in self.weighted() for need in term.needs()]
+
+    def parts(self) -> list[str]:
+        return [name for _, term in self.weighted() for name in term.parts()]
+
+    def forward(self, signals: Signals) -> dict[str, Tensor]:
+        parts = {}
+        for weight, term in self.weighted():
+            factor = weight()
+            for name, value in term(signals).items():
+                parts[name] = factor * value
+        return parts
+
+    def prepare(self, signals: Signals) -> None:
+        for _, term in self.weighted():
+            term.prepare(signals)
+
+    def items(self, data: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {name: n for _, term in self.weighted() for name, n in term.items(data).items()}
+
+
+class Match(Objective):
+    """One signal of the student agrees with one signal of a source.
+
+    Args:
+        loss: a function `(s, t, ...) -> scalar`, from `limbeck.losses` or your own.
+        student: the student's signal: `"output"`, `"output.logits"`, a module path.
+        theirs: the source's signal; the same name unless said.
+        source: whose; `"teacher"`, `"data"`, or a name that the distiller gave.
+        project: a factory from `limbeck.projectors`, or a module, for the student's signal.
+        given: further arguments of the loss that are signals: `{"mask": "data:mask"}`.
+        name: the part's name; `loss[signal]:source` with what is usual left out, unless said.
+        options: the loss's own keywords (`temperature=4`); a number may be a schedule.
+
+    Raises:
+        LimbeckError: a keyword that the loss does not have.
+
+    Example:
+        >>> match = Match(losses.kl, temperature=4)
+        >>> match.parts(), match.needs()
+        (['kl'], [('student', 'output'), ('teacher', 'output')])
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        student: str = "output",
+        theirs: str | None = None,
+        *,
+        source: str = "teacher",
+        project: Factory | nn.Module | None = None,
+        given: Mapping[str, str] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.loss, self.student, self.theirs = loss, student, theirs or student
+        self.source, self.given = source, dict(given or {})
+        check_options(loss, [*options, *self.given])
+        self.options = {k: v for k, v in options.items() if not is_schedule(v)}
+        self.dials = nn.ModuleDict({k: Dial(v) for k, v in options.items() if is_schedule(v)})
+        self.factory = None if isinstance(project, nn.Module) else project
+        self.projector = project if isinstance(project, nn.Module) else None
+        self.name = name or self.default_name()
+
+    def default_name(self) -> str:
+        where = "" if self.student.startswith("output") else f"[{self.student}]"
+        whose = "" if self.source == "teacher" else f":{self.source}"
+        return f"{self.loss.__name__}{where}{whose}"
+
+    def needs(self) -> list[tuple[str, str]]:
+        sides = [("student", self.student), (self.source, self.theirs)]
+        return sides + [split(address) for address in self.given.values()]
+
+    def parts(self) -> list[str]:
+        return [self.name]
+
+    def prepare(self, signals: Signals) -> None:
+        s, t = self.sides(signals)
+        if self.factory is not None and self.projector is None:
+            try:
+                self.projector = self.factory(tuple(s.shape), tuple(t.shape))
+            except ValueError as error:
+                raise self.mismatch(s, t, error) from error
+            self.projector.to(s.device)
+        self(signals)
+
+    def forward(self, signals: Signals) -> dict[str, Tensor]:
+        s, t = self.sides(signals)
+        if self.projector is not None:
+            s = project(self.projector, s)
+        elif self.factory is not None:
+            raise LimbeckError(
+                f"{self.name}: the projector has no size yet; call distiller.prepare(inputs) first"
+            )
+        given = {key: signals.read(address) for key, address in self.given.items()}
+        dials = {key: dial() for key, dial in self.dials.items()}
+        try:
+            return {self.name: self.loss(s, t.detach(), **given, **dials, **self.options)}
+        except ValueError as error:
+            raise self.mismatch(s, t, error) from error
+
+    def sides(self, signals: Signals) -> tuple[Tensor, Tensor]:
+        return signals.of("student", self.student), signals.of(self.source, self.theirs)
+
+    def mismatch(self, s: Tensor, t: Tensor, error: Exception) -> LimbeckError:
+        return LimbeckError(
+            f"{self.name}: student {self.student!r} {tuple(s.shape)} against "
+            f"{self.source} {self.theirs!r} {tuple(t.shape)}: {error}"
+        )
+
+    def items(self, data: Mapping[str, Any]) -> dict[str, Tensor]:
+        counted = [data[n] for source, n in map(split, self.masks()) if source == "data"]
+        return {self.name: counted[0].ne(0).sum()} if counted else {}
+
+    def masks(self) -> list[str]:
+        return [self.given["mask"]] if "mask" in self.given else []
+
+    def extra_repr(self) -> str:
+        return f"{self.name}: {self.student} ~ {self.source}:{self.theirs}, {self.options}"
+
+
+class Truth(Match):
+    """The match with the labels: `cross_entropy(student, data)`."""
+
+    def items(self, data: Mapping[str, Any]) -> dict[str, Tensor]:
+        target = data[self.theirs]
+        known = (target != 0).any(-1) if target.is_floating_point() else target != -100
+        if "mask" in self.given:
+            known = known & data[split(self.given["mask"])[1]].ne(0)
+        return {self.name: known.sum()}
+
+
+class Term(Objective):
+    """A one-sided term: a function of signals that already is a loss.
+
+    Args:
+        fn: called with the signals in `given` as keywords; returns a scalar.
+        given: argument -> `"source:signal"`.
+        name: the part's name; the function's unless said.
+
+    Example:
+        >>> Term(lambda loss: loss, given={"loss": "student:output.loss"}, name="own").parts()
+        ['own']
+    """
+
+    def __init__(self, fn: Loss, *, given: Mapping[str, str], name: str | None = None) -> None:
+        super().__init__()
+        self.fn, self.given, self.name = fn, dict(given), name or fn.__name__
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [split(address) for address in self.given.values()]
+
+    def parts(self) -> list[str]:
+        return [self.name]
+
+    def forward(self, signals: Signals) -> dict[str, Tensor]:
+        return {self.name: self.fn(**{k: signals.read(a) for k, a in self.given.items()})}
+
+
+def truth(
+    student: str = "output",
+    target: str = "target",
+    *,
+    label_smoothing: float = 0.0,
+    given: Mapping[str, str] | None = None,
+) -> Truth:
+    """The hard term: cross-entropy of the student with the labels.
+
+    Labels of -100 are withheld; the divisor is the number of labels that there are.
+
+    Example:
+        >>> alpha = 0.5
+        >>> objective = alpha * truth() + (1 - alpha) * Match(losses.kl, temperature=4)
+        >>> objective.parts()
+        ['truth', 'kl']
+    """
+    return Truth(
+        losses.cross_entropy,
+        student,
+        target,
+        source="data",
+        given=given,
+        name="truth",
+        label_smoothing=label_smoothing,
+    )
+
+
+def flatten(weight: Number, term: Objective) -> list[tuple[Number, Objective]]:
+    """A term as (weight, term), a sum as its own terms with their weights multiplied."""
+    if not isinstance(term, Objective):
+        raise TypeError(f"only objectives add up, got {type(term).__name__}")
+    if not isinstance(term, Sum):
+        return [(weight, term)]
+    return [(product(weight, dial.setting), inner) for dial, inner in term.weighted()]
+
+
+def product(a: Number, b: Number) -> Number:
+    """A number times a number or schedule; two schedules have no one reading."""
+    if isinstance(a, int | float):
+        return scale(b, a)
+    if isinstance(b, int | float):
+        return scale(a, b)
+    raise LimbeckError("a weight may follow one schedule, got a schedule times a schedule")
+
+
+def is_schedule(value: Any) -> bool:
+    return isinstance(value, Schedule) and not isinstance(value, type | Tensor)
+
+
+def check_options(loss: Loss, options: Iterable[str]) -> None:
+    """Raises LimbeckError for a keyword that `loss` does not take."""
+    known = [p.name for p in inspect.signature(loss).parameters.values() if p.kind != p.VAR_KEYWORD]
+    for option in options:
+        if option not in known[2:]:
+            raise LimbeckError(
+                f"{loss.__name__} takes {known[2:]}, got {option!r}{close(option, known[2:])}"
+            )
+
+
+def project(projector: nn.Module, s: Tensor) -> Tensor:
+    """The projector's answer, in its own precision."""
+    weight = next(projector.parameters(), None)
+    return projector(s if weight is None else s.to(weight.dtype))

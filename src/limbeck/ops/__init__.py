@@ -1,0 +1,31 @@
+"""The array operations that losses need, one file a framework, found by the array's type.
+
+`ops.of(x)` is the module whose functions take arrays like `x`. Each module defines the same names
+with the same meaning; a framework is imported when its first array arrives, never before.
+"""
+
+from types import ModuleType
+from typing import Any
+
+from limbeck.errors import LimbeckError
+
+
+def of(x: Any) -> ModuleType:
+    """The operations for arrays of the type of `x`.
+
+    >>> import numpy as np
+    >>> of(np.zeros(3)).__name__
+    'limbeck.ops.numpy'
+    """
+    kind = type(x)
+    for base in kind.__mro__:
+        framework = base.__module__.partition(".")[0]
+        if framework == "torch":
+            import limbeck.ops.torch as table
+
+            return table
+        if framework == "numpy":
+            import limbeck.ops.numpy as table
+
+            return table
+    raise LimbeckError(f"an array must be a torch tensor or a numpy array, got {kind.__name__}")

@@ -1,0 +1,116 @@
+"""The array operations of the losses for torch tensors."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
+
+abs = torch.abs
+any = torch.any
+detach = torch.Tensor.detach
+matmul = torch.matmul
+moveaxis = torch.moveaxis
+sqrt = torch.sqrt
+where = torch.where
+
+
+def float32(x: Tensor) -> Tensor:
+    """At least single precision; float64 stays."""
+    return x if x.dtype == torch.float64 else x.to(torch.float32)
+
+
+def integer(x: Tensor) -> bool:
+    return not x.is_floating_point()
+
+
+def sum(x: Tensor, axis: int | tuple[int, ...] | None = None) -> Tensor:
+    return x.sum() if axis is None else x.sum(axis)
+
+
+def mean(x: Tensor, axis: int | tuple[int, ...] | None = None) -> Tensor:
+    return x.mean() if axis is None else x.mean(axis)
+
+
+def at_least(x: Tensor, low: float) -> Tensor:
+    return x.clamp(min=low)
+
+
+def expand(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x.expand(shape)
+
+
+def eye(n: int, like: Tensor) -> Tensor:
+    """The boolean identity matrix."""
+    return torch.eye(n, dtype=torch.bool, device=like.device)
+
+
+def kl(s: Tensor, t: Tensor) -> Tensor:
+    """Rows of KL(softmax(t) || softmax(s)) over the last axis."""
+    return _KL.apply(s, t)
+
+
+class _KL(torch.autograd.Function):
+    """KL(p || q) of logits by rows; the native op is NaN where both sides are -inf."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, t: Tensor) -> Tensor:
+        log_q = torch.log_softmax(s, -1).clamp_(min=LOWEST)
+        log_p = torch.log_softmax(t, -1).clamp_(min=LOWEST)
+        p = log_p.exp()
+        ratio = log_p.sub_(log_q)
+        rows = torch.linalg.vecdot(p, ratio)
+        if ctx.needs_input_grad[1]:
+            ctx.save_for_backward(log_q.exp_().sub_(p), p * (ratio - rows.unsqueeze(-1)))
+        else:
+            ctx.save_for_backward(log_q.exp_().sub_(p))
+        return rows
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        by_s, *by_t = ctx.saved_tensors
+        g = grads[0].unsqueeze(-1)
+        return by_s * g if ctx.needs_input_grad[0] else None, by_t[0] * g if by_t else None
+
+
+def cross_entropy(s: Tensor, target: Tensor) -> Tensor:
+    """Rows of -sum_c target_c log softmax(s)_c; integer targets below 0 give 0."""
+    if target.is_floating_point():
+        return -(target * log_softmax(s).masked_fill(target == 0, 0)).sum(-1)
+    flat = F.cross_entropy(s.flatten(0, -2), target.flatten(), reduction="none")
+    return flat.view(target.shape)
+
+
+def log_softmax(x: Tensor) -> Tensor:
+    return torch.log_softmax(x, -1)
+
+
+def mean_log_softmax(x: Tensor) -> Tensor:
+    """Rows of the mean of log softmax over the classes that are not -inf."""
+    log_q = torch.log_softmax(x, -1)
+    alive = ~log_q.isneginf()
+    return torch.where(alive, log_q, 0).sum(-1) / alive.sum(-1)
+
+
+def pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Adaptive average pooling of (B, C, H, W)."""
+    return F.adaptive_avg_pool2d(x, size)
+
+
+def huber(x: Tensor, y: Tensor) -> Tensor:
+    """Elementwise: d**2 / 2 up to |d| = 1, |d| - 1/2 beyond."""
+    return F.smooth_l1_loss(x, y, reduction="none")
+
+
+def distances(x: Tensor) -> Tensor:
+    """Euclidean distances of the rows (B, B); coinciding rows have distance and gradient 0."""
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def rows(x: Tensor) -> Tensor:
+    """(B, ...) as (B, D)."""
+    return x.flatten(1) if x.ndim > 1 else x.unsqueeze(1)

@@ -1,0 +1,12 @@
+"""Sources: who teaches. A source turns a batch into signals.
+
+`source(batch, signals, wants)` is called once a step, in declared order, with what was gathered
+before it (the student's signals first), and returns at least the signals in `wants`.
+"""
+
+from limbeck.sources.ensemble import Ensemble
+from limbeck.sources.frozen import Frozen
+from limbeck.sources.recorded import Recorded
+from limbeck.sources.source import Source
+
+__all__ = ["Ensemble", "Frozen", "Recorded", "Source"]

@@ -1,0 +1,72 @@
+"""A frozen teacher: in eval mode on every call, without gradient, its buffers untouched."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.reader import Reader, Signal
+from limbeck.signals import Batch, Signals
+from limbeck.sources.source import Source
+
+
+class Frozen(Source):
+    """A model that teaches and never learns.
+
+    Args:
+        model: the teacher; it is never registered with the distiller, so it is not trained, saved
+            or counted, and follows device moves alone.
+        inputs: what the teacher does to the batch's inputs (normalisation, size, a field).
+        names: signal names of its own, as for `Reader`.
+
+    Example:
+        >>> teacher = Frozen(nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.5)))
+        >>> teacher(Batch(torch.ones(1, 4)), Signals(), ["output"])["output"].requires_grad
+        False
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        inputs: Callable[[Any], Any] | None = None,
+        names: Mapping[str, Signal] | None = None,
+    ) -> None:
+        self.reader = Reader(model, inputs=inputs, names=names)
+        self.model = model
+        self.parts = list(model.modules())
+
+    def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
+        self.rest()
+        with torch.no_grad():
+            inputs = cast(self.reader.adapt(batch.inputs), self.dtype())
+            return self.reader.read(inputs, wants)[1]
+
+    def dtype(self) -> torch.dtype | None:
+        """The teacher's own precision."""
+        return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), None)
+
+    def rest(self) -> None:
+        """Puts every part back into eval mode, whoever changed it."""
+        for part in self.parts:
+            if part.training:
+                part.training = False
+
+    def check(self, wants: Sequence[str]) -> None:
+        self.reader.attach(wants)
+
+    def modules(self) -> list[nn.Module]:
+        return [self.model]
+
+
+def cast(inputs: Any, dtype: torch.dtype | None) -> Any:
+    """Floating tensors of the inputs in `dtype`; everything else as it is."""
+    if isinstance(inputs, Tensor):
+        fits = dtype is None or not inputs.is_floating_point() or inputs.dtype == dtype
+        return inputs if fits else inputs.to(dtype)
+    if isinstance(inputs, Mapping):
+        return {key: cast(value, dtype) for key, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return type(inputs)(cast(value, dtype) for value in inputs)
+    return inputs

@@ -1,0 +1,39 @@
+"""What every source can do."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.signals import Batch, Signals
+
+
+class Source:
+    """Turns a batch into signals; owns nothing that trains with the student."""
+
+    def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
+        """The wanted signals of this batch."""
+        raise TypeError(f"{type(self).__name__} must be callable on a batch")
+
+    def check(self, wants: Sequence[str]) -> None:
+        """Raises LimbeckError for a signal that this source cannot give."""
+
+    def modules(self) -> list[nn.Module]:
+        """The models inside, which follow the distiller from device to device."""
+        return []
+
+    def to(self, device: torch.device) -> None:
+        """Moves the models inside; their precision stays."""
+        for module in self.modules():
+            module.to(device)
+
+    def advance(self, progress: float) -> None:
+        """Told after every optimizer step."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What resuming needs; a frozen source has nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restores what `state_dict` returned."""
