@@ -123,7 +123,8 @@ class Distiller(nn.Module):
             parts = self.objective(signals)
         if share is not None:
             parts = {name: share[name] * value for name, value in parts.items()}
-        loss = sum(parts.values())
+        first, *others = parts.values()
+        loss = sum(others, start=first)
         return Step(loss, output, {name: value.detach() for name, value in parts.items()})
 
     def prepare(self, inputs: Any, **data: Any) -> None:

@@ -21,7 +21,7 @@ class Preprocess:
     """Images (B, C, H, W) in 0..255, uint8 or float, to what a network expects.
 
     Scales to 0..1, resizes where `size` differs (bilinear, antialiased), repeats a single channel
-    to as many as `mean` has, and normalises: (x / 255 - mean) / std.
+    to as many as `mean` has, and normalises: (x / 255 - mean) / std. `channels_last` is the memory format of the result.
 
     >>> grey = torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)
     >>> Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))(grey)[0, :, 0, 0]
@@ -31,6 +31,7 @@ class Preprocess:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     size: int | tuple[int, int] | None = None
+    channels_last: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
         x = images.to(torch.float32)
@@ -42,8 +43,9 @@ class Preprocess:
             raise LimbeckError(
                 f"images must have {len(self.mean)} channels, as the mean has, got {x.shape[1]}"
             )
-        scale = 1 / (255 * per_channel(self.std, x))
-        return torch.addcmul(-per_channel(self.mean, x) / per_channel(self.std, x), x, scale)
+        std = per_channel(self.std, x)
+        x = torch.addcmul(-per_channel(self.mean, x) / std, x, 1 / (255 * std))
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
 
     @property
     def shape(self) -> tuple[int, int] | None:

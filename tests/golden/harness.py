@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck import losses
+from limbeck.sources import Ensemble, Source
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Tensor]
@@ -117,19 +118,17 @@ def _fitnet(x: Inputs, params: Params) -> Tensor:
     )
 
 
-def _teachers(x: Inputs) -> Tensor:
-    return torch.stack([x[name] for name in x if name.startswith("teacher")])
+def _ensemble(mean: Literal["probabilities", "logits"]) -> Method:
+    """KL from the mean of the teachers, as the source `Ensemble` combines their answers."""
 
+    def method(x: Inputs, params: Params) -> Tensor:
+        temperature = _temperature(params)
+        teachers = [x[name] for name in x if name.startswith("teacher")]
+        silent = [Source() for _ in teachers]
+        target = Ensemble(silent, mean=mean, temperature=temperature).combine(teachers)
+        return losses.kl(x["student"], target, temperature=temperature)
 
-def _mean_prob(x: Inputs, params: Params) -> Tensor:
-    temperature = _temperature(params)
-    log_p = (_teachers(x) / temperature).log_softmax(-1)
-    target = log_p.logsumexp(0) - math.log(len(log_p))
-    return losses.kl(x["student"], temperature * target, temperature=temperature)
-
-
-def _mean_logit(x: Inputs, params: Params) -> Tensor:
-    return losses.kl(x["student"], _teachers(x).mean(0), temperature=_temperature(params))
+    return method
 
 
 def _mutual(x: Inputs, params: Params) -> Tensor:
@@ -148,8 +147,8 @@ METHODS: dict[str, Method] = {
     "fitnet": _fitnet,
     "kd": _divergence(losses.kl),
     "kd_seg": _divergence(losses.kl, axis=1),
-    "mt_mean_logit": _mean_logit,
-    "mt_mean_prob": _mean_prob,
+    "mt_mean_logit": _ensemble("logits"),
+    "mt_mean_prob": _ensemble("probabilities"),
     "pixel_kl": _divergence(losses.kl, axis=1),
     "reverse_kl": _divergence(losses.reverse_kl),
     "rkd_angle": _pair(losses.rkd_angle),
@@ -166,7 +165,7 @@ def evaluate(
     inputs = {name: torch.from_numpy(x) for name, x in build(entry["inputs"]).items()}
     inputs = {name: x.to(dtype) if x.is_floating_point() else x for name, x in inputs.items()}
     wanted = entry.get("house_grad") or {}
-    names = [name for name in inputs if name == "student" or name in wanted]
+    names = [name for name in inputs if name in wanted or name.startswith(("student", "net"))]
     leaves = [inputs[name].requires_grad_() for name in names]
     value = METHODS[entry["method"]](inputs, entry.get("params", {}))
     grads = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)

@@ -13,6 +13,8 @@ import pytest
 import torch
 from tests.golden import harness
 
+from limbeck import losses
+
 HERE = Path(__file__).parent
 ENTRIES = [
     entry
@@ -103,6 +105,17 @@ def test_a_wrong_entry_fails_and_says_where(entry: dict[str, Any], quantity: str
 )
 def test_a_lenient_or_bare_entry_passes(entry: dict[str, Any]) -> None:
     assert harness.judge(entry) == ""
+
+
+def test_three_teachers_weigh_the_same_in_float64() -> None:
+    inputs = {
+        name: {"kind": "normal", "rng_seed": seed, "shape": [4, 5], "scale": 3.0}
+        for seed, name in enumerate(("student", "teacher0", "teacher1", "teacher2"))
+    }
+    student, *teachers = harness.build(inputs).values()
+    value, _ = harness.evaluate({"method": "mt_mean_logit", "inputs": inputs})
+    right = losses.kl(student, sum(teachers) / 3)
+    assert value == pytest.approx(float(right), rel=1e-12)
 
 
 def test_a_gradient_that_is_not_finite_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,6 +174,14 @@ def test_a_single_class_is_refused(loss: Callable[..., Tensor]) -> None:
         loss(torch.ones(2, 1), t)
 
 
+@each("label", [-1, -101, 3, 255])
+def test_a_label_outside_the_classes_is_refused(label: int) -> None:
+    s, target = torch.zeros(2, 3), torch.tensor([0, label])
+    for arrays in ((s, target), (s.numpy(), target.numpy())):
+        with pytest.raises((IndexError, ValueError)):
+            losses.cross_entropy(*arrays)
+
+
 @each(
     ("loss", "s", "t"),
     [

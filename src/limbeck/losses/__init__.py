@@ -7,12 +7,13 @@ micro-batches and ranks can share one. Losses that compare the samples of a batc
 """
 
 from limbeck.losses.features import attention, hint
-from limbeck.losses.logits import cross_entropy, kl, reverse_kl
+from limbeck.losses.logits import cross_entropy, hard, kl, reverse_kl
 from limbeck.losses.relations import rkd_angle, rkd_distance
 
 __all__ = [
     "attention",
     "cross_entropy",
+    "hard",
     "hint",
     "kl",
     "reverse_kl",

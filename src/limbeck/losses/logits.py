@@ -134,6 +134,38 @@ def cross_entropy(
     return reduction.mean(table, items, mask, weight, count)
 
 
+def hard(
+    s: Any,
+    t: Any,
+    *,
+    axis: int = -1,
+    mask: Any = None,
+    weight: Any = None,
+    count: Any = None,
+) -> Any:
+    """Cross-entropy against the class that the source prefers: hard pseudo-labels.
+
+    mean_i -log q_i[argmax_c t_ic], T = 1; of equal classes the first. It is not a divergence: at
+    equality it is the mean of -log max_c q_ic. Arguments and errors are those of `kl`.
+
+    Example:
+        >>> import numpy as np
+        >>> s, t = np.array([[1.0, 2.0, 0.5, -1.0]]), np.array([[2.0, 1.0, 0.0, -2.0]])
+        >>> round(float(hard(s, t)), 6)
+        1.495182
+
+    Paper:
+        Touvron et al., "Training data-efficient image transformers", ICML 2021, arXiv 2012.12877
+        (hard distillation); Lee, "Pseudo-label", ICML workshop 2013.
+    """
+    table, s, t = _logits(s, t, axis)
+    if mask is not None:
+        mask = reduction.valid(table, mask, s.shape[:-1])
+        s, t = reduction.only(table, mask, s, t)
+    items = table.cross_entropy(s, table.argmax(t))
+    return reduction.mean(table, items, mask, weight, count)
+
+
 def _logits(s: Any, t: Any, axis: int) -> tuple[Any, Any, Any]:
     """The operations, and both sides in float32 or better with the classes last."""
     reduction.same_shape(s, t)

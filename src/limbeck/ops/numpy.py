@@ -19,6 +19,11 @@ at_least = np.maximum
 expand = np.broadcast_to
 
 
+def argmax(x: Array) -> Array:
+    """The index of the largest entry of the last axis."""
+    return x.argmax(-1)
+
+
 def detach(x: Array) -> Array:
     return x
 

@@ -35,6 +35,11 @@ def mean(x: Tensor, axis: int | tuple[int, ...] | None = None) -> Tensor:
     return x.mean() if axis is None else x.mean(axis)
 
 
+def argmax(x: Tensor) -> Tensor:
+    """The index of the largest entry of the last axis."""
+    return x.argmax(-1)
+
+
 def at_least(x: Tensor, low: float) -> Tensor:
     return x.clamp(min=low)
 

@@ -1,0 +1,222 @@
+"""Is the student better because of its teacher? Arms, seeds, paired differences, a verdict."""
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from limbeck.checkpoint import write_text
+from limbeck.errors import LimbeckError
+from limbeck.trackers import read_lines
+
+Runner = Callable[[str, int, Path], None]
+Verdict = Literal["gain", "no gain shown", "loss"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of one arm came to, on the images that nothing was chosen by."""
+
+    seed: int
+    folder: str
+    top1: float
+    nll: float
+    ece: float
+    seconds: float
+    steps: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Paired differences in accuracy of `arm` against another, with their 95 % interval."""
+
+    arm: str
+    against: str
+    per_seed: list[float]
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """`gain` where the interval lies above 0, `loss` below, and else nothing was shown."""
+        if self.low > 0:
+            return "gain"
+        return "loss" if self.high < 0 else "no gain shown"
+
+    def text(self) -> str:
+        """The verdict in one line."""
+        beats = {"gain": "beats", "loss": "loses to", "no gain shown": "against"}[self.verdict]
+        points = [f"{100 * value:+.2f}" for value in (self.mean, self.low, self.high)]
+        n = len(self.per_seed)
+        interval = (
+            f"95 % interval {points[1]} to {points[2]}, {n} seeds"
+            if math.isfinite(self.low)
+            else "one seed, no interval"
+        )
+        return (
+            f"{self.verdict}: {self.arm} {beats} {self.against} by {points[0]} points ({interval})"
+        )
+
+
+def gain(arm: str, against: str, ours: Sequence[float], theirs: Sequence[float]) -> Gain:
+    """Student's t interval of the paired differences; one pair alone shows nothing.
+
+    >>> g = gain("distilled", "labels only", [0.9, 0.92, 0.91], [0.86, 0.87, 0.88])
+    >>> round(g.mean, 4), round(g.low, 4), round(g.high, 4), g.verdict
+    (0.04, 0.0152, 0.0648, 'gain')
+    """
+    pairs = [a - b for a, b in zip(ours, theirs, strict=True)]
+    mean = statistics.fmean(pairs)
+    if len(pairs) < 2:
+        return Gain(arm, against, pairs, mean, -math.inf, math.inf)
+    half = t_quantile(len(pairs) - 1) * statistics.stdev(pairs) / math.sqrt(len(pairs))
+    return Gain(arm, against, pairs, mean, mean - half, mean + half)
+
+
+def t_quantile(freedom: int, level: float = 0.975) -> float:
+    """The quantile of Student's t distribution, by bisection of its integrated density.
+
+    >>> [round(t_quantile(n), 3) for n in (1, 2, 4, 30)]
+    [12.706, 4.303, 2.776, 2.042]
+    """
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2))
+    scale /= math.sqrt(freedom * math.pi)
+
+    def above_half(x: float, steps: int = 2000) -> float:
+        # The integral from 0 to x, after x = sqrt(freedom) tan(a): a bounded, smooth integrand.
+        end = math.atan(x / math.sqrt(freedom))
+        width = end / steps
+        values = [math.cos((i + 0.5) * width) ** (freedom - 1) for i in range(steps)]
+        return scale * math.sqrt(freedom) * width * sum(values)
+
+    low, high = 0.0, 1e4
+    while high - low > 1e-9 * (1 + low):
+        middle = (low + high) / 2
+        low, high = (middle, high) if above_half(middle) < level - 0.5 else (low, middle)
+    return low
+
+
+def compare(
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    run: Runner,
+    out: Path,
+    *,
+    baseline: str,
+    subject: str,
+    recipe: str,
+) -> dict[str, Any]:
+    """Runs every arm with every seed that is not done yet, and judges.
+
+    Args:
+        arms: their names.
+        seeds: the same for every arm, so that differences are paired.
+        run: trains and evaluates an arm with a seed in a folder, from where it stopped if it did.
+        out: the comparison's folder; `compare.json` is written there.
+        baseline, subject: the two arms of the verdict.
+        recipe: a name for the report.
+
+    Returns:
+        What `compare.json` holds.
+    """
+    outcomes: dict[str, list[Outcome]] = {arm: [] for arm in arms}
+    for seed in seeds:
+        for arm in arms:
+            folder = out / "arms" / slug(arm) / f"seed-{seed}"
+            if not finished(folder):
+                run(arm, seed, folder)
+            outcomes[arm].append(outcome(folder, seed, out))
+    document = judged(outcomes, baseline, subject) | {"recipe": recipe, "seeds": list(seeds)}
+    write_text(out / "compare.json", json.dumps(document, indent=1, allow_nan=True) + "\n")
+    return document
+
+
+def judged(
+    outcomes: Mapping[str, Sequence[Outcome]], baseline: str, subject: str
+) -> dict[str, Any]:
+    """Means, deviations, all paired differences against the baseline, and the verdict."""
+    scores = {arm: [o.top1 for o in runs] for arm, runs in outcomes.items()}
+    gains = [
+        gain(arm, baseline, scores[arm], scores[baseline]) for arm in scores if arm != baseline
+    ]
+    gains += [
+        gain(subject, arm, scores[subject], scores[arm])
+        for arm in scores
+        if arm not in (baseline, subject)
+    ]
+    verdict = next(g for g in gains if (g.arm, g.against) == (subject, baseline))
+    return {
+        "metric": "top1",
+        "baseline": baseline,
+        "subject": subject,
+        "verdict": {"kind": verdict.verdict, "text": verdict.text()},
+        "arms": {arm: summary(runs) for arm, runs in outcomes.items()},
+        "gains": [asdict(g) for g in gains],
+    }
+
+
+def summary(runs: Sequence[Outcome]) -> dict[str, Any]:
+    scores = [run.top1 for run in runs]
+    return {
+        "runs": [asdict(run) for run in runs],
+        "mean": statistics.fmean(scores),
+        "std": statistics.stdev(scores) if len(scores) > 1 else 0.0,
+        "seconds": statistics.fmean(run.seconds for run in runs),
+    }
+
+
+def finished(folder: Path) -> bool:
+    return (folder / "evaluation.json").exists()
+
+
+def outcome(folder: Path, seed: int, out: Path) -> Outcome:
+    """Reads a finished run."""
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    lines = read_lines(folder / "metrics.jsonl")
+    done = next((line for line in lines if line["kind"] == "done"), None)
+    if done is None:
+        raise LimbeckError(f"{folder} must hold a finished run; remove it and compare again")
+    return Outcome(
+        seed=seed,
+        folder=str(folder.relative_to(out)),
+        top1=evaluation["top1"],
+        nll=evaluation["nll"],
+        ece=evaluation["ece"],
+        seconds=done["seconds"],
+        steps=done["step"],
+        images=done["images"],
+    )
+
+
+def slug(arm: str) -> str:
+    """An arm's name as a folder's.
+
+    >>> slug("hard pseudo-labels")
+    'hard-pseudo-labels'
+    """
+    return "-".join(arm.lower().split())
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The comparison as text: the verdict first."""
+    arms = document["arms"]
+    width = max(len(arm) for arm in arms)
+    lines = [document["verdict"]["text"], ""]
+    lines.append(f"{'arm':<{width}}  top-1 %         per seed")
+    for arm, row in arms.items():
+        seeds = " ".join(f"{100 * run['top1']:.2f}" for run in row["runs"])
+        mean = f"{100 * row['mean']:.2f} ± {100 * row['std']:.2f}"
+        lines.append(f"{arm:<{width}}  {mean:<14}  {seeds}   {row['seconds']:.1f} s a run")
+    lines.append("")
+    for g in document["gains"]:
+        low, high = 100 * g["low"], 100 * g["high"]
+        lines.append(
+            f"{g['arm']} - {g['against']}: {100 * g['mean']:+.2f} points "
+            f"(95 % interval {low:+.2f} to {high:+.2f})"
+        )
+    return "\n".join(lines)

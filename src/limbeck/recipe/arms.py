@@ -1,0 +1,63 @@
+"""The arms of a comparison: what the recipe's student becomes with and without its teacher."""
+
+from typing import Any
+
+from limbeck.errors import LimbeckError, close
+from limbeck.recipe.schema import Recipe, Term
+from limbeck.recipe.text import set_value, validate
+
+LABELS, HARD, DISTILLED = "labels only", "hard pseudo-labels", "distilled"
+
+
+def arms_of(recipe: Recipe) -> dict[str, Recipe]:
+    """The three arms of every comparison, and those that the recipe names.
+
+    All have the same student, the same steps and images a step, and the same order of the images
+    that they share.
+    """
+    arms = {LABELS: labels_only(recipe), HARD: pseudo_labels(recipe), DISTILLED: recipe}
+    for name, overrides in recipe.compare.arms.items():
+        if name in arms:
+            raise LimbeckError(f"compare.arms: {name!r} is an arm of every comparison already")
+        arms[name] = changed(recipe, overrides)
+    return arms
+
+
+def labels_only(recipe: Recipe) -> Recipe:
+    """The labelled images and the truth, with weight 1 and no teacher."""
+    truths = [term for term in recipe.objective if term.loss == "truth"]
+    kept = truths or [Term(loss="truth")]
+    whole = [term.model_copy(update={"weight": 1.0}) for term in kept]
+    data = recipe.data.model_copy(update={"unlabelled": False})
+    return recipe.model_copy(update={"objective": whole, "data": data, "teacher": None})
+
+
+def pseudo_labels(recipe: Recipe) -> Recipe:
+    """The teacher's preferred class in place of everything else that it would teach."""
+    terms = [term for term in recipe.objective if term.loss == "truth"]
+    taught = [term for term in recipe.objective if term.loss != "truth"]
+    if not taught:
+        raise LimbeckError("a comparison needs a teacher's term in the objective")
+    output = next((term.student or term.at for term in taught if is_logit(term)), None)
+    hard = Term(loss="hard", weight=taught[0].weight, at=output, source=taught[0].source)
+    return recipe.model_copy(update={"objective": [*terms, hard]})
+
+
+def is_logit(term: Term) -> bool:
+    return (term.student or term.at or "output").startswith("output")
+
+
+def changed(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
+    """The recipe with dotted keys set."""
+    raw = recipe.model_dump(mode="json", exclude_unset=True)
+    for key, value in overrides.items():
+        set_value(raw, key.split("."), value, key)
+    return validate(raw)
+
+
+def chosen(arms: dict[str, Recipe], names: tuple[str, ...]) -> dict[str, Recipe]:
+    """The named arms, or all."""
+    for name in names:
+        if name not in arms:
+            raise LimbeckError(f"arms are {list(arms)}, got {name!r}{close(name, arms)}")
+    return {name: arms[name] for name in names} if names else arms

@@ -1,0 +1,194 @@
+"""From a recipe to the objects that it names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from limbeck.checkpoint import load_weights
+from limbeck.models import ClassMap, build, check_classes, preprocess_of, suspicious_weights
+from torch import nn
+
+from limbeck.data import Images, Loader, carve, derive, open_images, same_classes, withhold
+from limbeck.distiller import Distiller
+from limbeck.errors import LimbeckError
+from limbeck.reader import Reader
+from limbeck.recipe.schema import Data, Model, Recipe, Teacher
+from limbeck.recipe.text import dump
+from limbeck.sources import Frozen, Recorded, Source
+from limbeck.train import Job, Training
+from limbeck.train.ranks import Ranks
+from limbeck.train.run import Run
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The images that a recipe trains on, chooses by, and is judged on."""
+
+    train: Images
+    valid: Images
+    test: Images
+
+
+def open_splits(data: Data, seed: int) -> Splits:
+    """The splits of a recipe, labels withheld as it says."""
+
+    def opened(name: str) -> Images:
+        return open_images(
+            name, image_size=data.image_size, skip_corrupt=data.skip_corrupt, root=data.root
+        )
+
+    train = opened(data.train)
+    if data.valid is None:
+        train, valid = carve(train, data.valid_fraction, seed=0)
+    else:
+        valid = opened(data.valid)
+    test = valid if data.test is None else opened(data.test)
+    same_classes(train, valid)
+    same_classes(train, test)
+    if data.labels is not None:
+        train = withhold(train, data.labels, seed)
+    return Splits(train, valid, test)
+
+
+def device_of(settings: Training, ranks: Ranks) -> torch.device:
+    """The device that the settings name for this rank."""
+    if settings.device != "auto":
+        return torch.device(settings.device)
+    if torch.cuda.is_available():
+        return torch.device("cuda", ranks.local)
+    return torch.device("cpu")
+
+
+def network(model: Model, classes: int, seed: int) -> nn.Module:
+    """The network of a block, its fresh weights drawn from `seed`."""
+    torch.manual_seed(seed)
+    made = build(
+        model.model,
+        classes=classes,
+        pretrained=model.pretrained,
+        fit_head=model.fit_head,
+        options=model.options,
+    )
+    if model.checkpoint is not None:
+        load_weights(made, model.checkpoint, unsafe_pickle=model.unsafe_pickle)
+    return made
+
+
+def student_reader(recipe: Recipe, classes: int) -> Reader:
+    """The student with its own view of an image."""
+    block = recipe.student
+    made = network(block, classes, derive(recipe.seed, "student"))
+    own = preprocess_of(made, block.model, block.pretrained)
+    return Reader(made, inputs=block.preprocess(own, recipe.train.channels_last))
+
+
+def teacher_source(block: Teacher, recipe: Recipe, images: Images) -> Source:
+    """The frozen teacher, its classes mapped to the data's, its answers remembered on request."""
+    count = len(block.classes) if block.classes else len(images.classes)
+    made = network(block, count, derive(recipe.seed, "teacher"))
+    reason = suspicious_weights(made)
+    if reason:
+        raise LimbeckError(f"the teacher's weights must be trained ones, but {reason}")
+    own = preprocess_of(made, block.model, block.pretrained)
+    mapped = class_names(block, images)
+    source: Source = Frozen(
+        precise(made, block),
+        inputs=block.preprocess(own, block.channels_last),
+        names={"output": lambda s: mapped(s["output"])} if mapped else None,
+    )
+    if block.record and recipe.data.views is not None:
+        source = Recorded(source, samples=len(images), views=recipe.data.views)
+    return source
+
+
+def class_names(block: Teacher, images: Images) -> ClassMap | None:
+    """The map from the teacher's classes to the data's, or None where they agree."""
+    theirs = block.classes or list(images.classes)
+    if block.class_map is None:
+        check_classes(theirs, images.classes, None)
+        return None
+    return ClassMap.from_names(block.class_map, theirs, images.classes)
+
+
+def precise(model: nn.Module, block: Teacher) -> nn.Module:
+    """The teacher in the precision and memory format that the recipe asks."""
+    model = model.to(DTYPES[block.precision])
+    return model.to(memory_format=torch.channels_last) if block.channels_last else model
+
+
+def loader_of(recipe: Recipe, images: Images, ranks: Ranks, settings: Training) -> Loader:
+    """Training batches; an epoch has as many steps with labelled images alone as with all."""
+    data = recipe.data
+    labelled_only = not data.unlabelled and len(images.labelled) < len(images)
+    return Loader(
+        images,
+        settings.batch_size,
+        seed=recipe.seed,
+        augment=data.augment.augment(),
+        mix=data.augment.mix(),
+        views=data.views,
+        labelled_only=labelled_only,
+        steps_per_epoch=max(len(images) // settings.batch_size, 1) if labelled_only else None,
+        rank=ranks.rank,
+        world=ranks.world,
+        workers=data.workers,
+    )
+
+
+@dataclass(frozen=True)
+class Built:
+    """A recipe's objects."""
+
+    recipe: Recipe
+    splits: Splits
+    distiller: Distiller
+    loader: Loader
+    device: torch.device
+
+    def job(self, run: Run, ranks: Ranks) -> Job:
+        """The training of the student."""
+        return Job(
+            self.distiller,
+            self.loader,
+            self.recipe.train,
+            run,
+            valid=self.splits.valid,
+            seed=self.recipe.seed,
+            ranks=ranks,
+            device=self.device,
+            workers=self.recipe.data.workers,
+        )
+
+
+def assemble(recipe: Recipe, ranks: Ranks = Ranks()) -> Built:
+    """Everything that a recipe names, opened and put together."""
+    if recipe.train.threads is not None:
+        torch.set_num_threads(recipe.train.threads)
+    splits = open_splits(recipe.data, recipe.seed)
+    reader = student_reader(recipe, len(splits.train.classes))
+    sources = {}
+    if recipe.teacher is not None:
+        sources["teacher"] = teacher_source(recipe.teacher, recipe, splits.train)
+    return Built(
+        recipe,
+        splits,
+        Distiller(reader, sources, recipe.sum()),
+        loader_of(recipe, splits.train, ranks, recipe.train),
+        device_of(recipe.train, ranks),
+    )
+
+
+def open_run(
+    recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool = False, overwrite: bool = False
+) -> Run:
+    """The run folder of a recipe."""
+    return Run(
+        folder,
+        recipe=dump(recipe),
+        writes=ranks.first,
+        resume=resume,
+        overwrite=overwrite,
+        tensorboard=recipe.train.tensorboard,
+    )

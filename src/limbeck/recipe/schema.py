@@ -1,0 +1,205 @@
+"""What a recipe may say."""
+
+import inspect
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from limbeck.models import check_spec
+from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from limbeck.data import Augment, Mix
+from limbeck.errors import LimbeckError
+from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from limbeck.objective import Match, Objective, Sum, check_options, truth
+from limbeck.recipe.names import function, projector
+from limbeck.schedules import Cosine, Linear, Schedule
+from limbeck.train.settings import Block, Fraction, NonNegative, Positive, Training
+
+
+class Augmentation(Block):
+    """How training images vary; teacher and student see the same variation."""
+
+    crop: Annotated[int, Field(ge=0)] = Field(0, description="shift by up to so many pixels")
+    padding: Literal["zero", "reflect"] = Field("zero", description="what a shift uncovers")
+    flip: bool = Field(False, description="mirror half of them")
+    resized_crop: tuple[Fraction, Fraction] | None = Field(
+        None, description="random crop of this fraction of the area, resized"
+    )
+    randaugment: tuple[int, int] | None = Field(None, description="operations, magnitude")
+    mixup: NonNegative = Field(0.0, description="alpha of the Beta distribution")
+    cutmix: NonNegative = Field(0.0, description="alpha of the Beta distribution")
+
+    def augment(self) -> Augment | None:
+        made = Augment(
+            crop=self.crop,
+            flip=self.flip,
+            resized_crop=self.resized_crop,
+            randaugment=self.randaugment,
+            padding=self.padding,
+        )
+        return None if made == Augment() else made
+
+    def mix(self) -> Mix | None:
+        return Mix(self.mixup, self.cutmix) if self.mixup or self.cutmix else None
+
+
+class Data(Block):
+    """Where images come from, and which of their labels are used."""
+
+    train: str = Field(description="digits:train, fashion-mnist:train, cifar10:train, folder:PATH")
+    valid: str | None = Field(None, description="for choices; carved from train unless given")
+    test: str | None = Field(None, description="for the last word; valid unless given")
+    valid_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="of train, where valid is not given"
+    )
+    root: Path | None = Field(None, description="folder of named sets")
+    image_size: PositiveInt | None = Field(None, description="height and width in pixels")
+    labels: PositiveInt | None = Field(None, description="labels to keep; the rest is withheld")
+    unlabelled: bool = Field(True, description="train on images without label too")
+    augment: Augmentation = Field(Augmentation(), description="random variation")
+    views: PositiveInt | None = Field(None, description="recycle so many variations of an image")
+    workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that decode files")
+    skip_corrupt: bool = Field(False, description="leave out files that cannot be read")
+
+
+class Model(Block):
+    """A network and the weights that it starts from."""
+
+    model: str = Field(description="torchvision:NAME, timm:NAME, or package.module:factory")
+    pretrained: bool | str = Field(False, description="the library's weights; true or their name")
+    checkpoint: Path | None = Field(None, description="safetensors, or torch with plain tensors")
+    unsafe_pickle: bool = Field(False, description="run the code inside a pickled checkpoint")
+    fit_head: bool = Field(False, description="replace the last layer to fit the classes")
+    options: dict[str, Any] = Field({}, description="further keywords of the model")
+    mean: tuple[float, ...] | None = Field(None, description="per channel, of 0..1")
+    std: tuple[float, ...] | None = Field(None, description="per channel, of 0..1")
+    image_size: PositiveInt | None = Field(None, description="what this model sees, in pixels")
+
+    @field_validator("model")
+    @classmethod
+    def exists(cls, value: str) -> str:
+        check_spec(value)
+        return value
+
+    def preprocess(self, own: Preprocess | None, channels_last: bool) -> Preprocess:
+        """The recipe's word, then the weights' own, then ImageNet's."""
+        mean = self.mean or (own.mean if own else IMAGENET_MEAN)
+        std = self.std or (own.std if own else IMAGENET_STD)
+        return Preprocess(mean, std, self.image_size, channels_last)
+
+
+class Teacher(Model):
+    """A network that teaches."""
+
+    class_map: dict[str, str | list[str]] | None = Field(
+        None, description="student class -> teacher class or classes, where they differ"
+    )
+    classes: list[str] | None = Field(None, description="its classes in order, where they differ")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of its weights")
+    channels_last: bool = Field(False, description="memory format")
+    record: bool = Field(False, description="ask once for each image and view, and remember")
+    fit: Training | None = Field(None, description="train it first, on the labelled images")
+
+
+class Ramp(Block):
+    """A number that moves with training progress."""
+
+    schedule: Literal["linear", "cosine"]
+    start: float
+    stop: float
+    until: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    def made(self) -> Schedule:
+        shape = Linear if self.schedule == "linear" else Cosine
+        return shape(self.start, self.stop, self.until)
+
+
+class Term(Block):
+    """One match of the objective; keys that are not listed are keywords of the loss."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    loss: str = Field(description="truth, a name in limbeck.losses, or package.module:function")
+    weight: float | Ramp = Field(1.0, description="a number, or a schedule")
+    at: str | None = Field(None, description="the signal on both sides")
+    student: str | None = Field(None, description="the student's signal")
+    theirs: str | None = Field(None, description="the source's signal")
+    source: str = Field("teacher", description="who teaches")
+    project: str | None = Field(None, description="conv, linear, or package.module:factory")
+    name: str | None = Field(None, description="of the part in the metrics")
+
+    @model_validator(mode="after")
+    def fits(self) -> "Term":
+        if self.at is not None and (self.student is not None or self.theirs is not None):
+            raise ValueError("at names both sides; leave out student and theirs")
+        keywords = self.model_extra or {}
+        known = truth if self.loss == "truth" else function(self.loss)
+        if self.loss == "truth":
+            unknown = keywords.keys() - inspect.signature(truth).parameters.keys()
+            if unknown:
+                raise ValueError(f"truth takes label_smoothing, got {sorted(unknown)}")
+        else:
+            check_options(known, keywords)
+        if self.project is not None:
+            projector(self.project)
+        return self
+
+    def made(self) -> Objective:
+        """The weighted match."""
+        weight = self.weight.made() if isinstance(self.weight, Ramp) else self.weight
+        return weight * self.match()
+
+    def match(self) -> Objective:
+        keywords = {k: ramp_or(value) for k, value in (self.model_extra or {}).items()}
+        student = self.student or self.at or "output"
+        if self.loss == "truth":
+            return truth(student, self.theirs or "target", **keywords)
+        return Match(
+            function(self.loss),
+            student,
+            self.theirs or self.at,
+            source=self.source,
+            project=projector(self.project) if self.project else None,
+            name=self.name,
+            **keywords,
+        )
+
+
+def ramp_or(value: Any) -> Any:
+    """A loss keyword, which may be a schedule."""
+    return Ramp.model_validate(value).made() if isinstance(value, dict) else value
+
+
+class Comparison(Block):
+    """What `limbeck compare` runs beside the recipe."""
+
+    seeds: PositiveInt = Field(3, description="seeds of each arm")
+    arms: dict[str, dict[str, Any]] = Field({}, description="name -> overrides of this recipe")
+
+
+class Recipe(Block):
+    """A distillation, whole."""
+
+    version: Literal[1] = Field(1, description="of this format")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of every random choice")
+    data: Data
+    student: Model
+    teacher: Teacher | None = None
+    objective: list[Term] = Field(min_length=1, description="the terms of the loss")
+    train: Training = Field(Training(), description="how the student is trained")
+    compare: Comparison = Field(Comparison(), description="how the gain is measured")
+
+    @model_validator(mode="after")
+    def consistent(self) -> "Recipe":
+        if self.teacher is None and any(t.loss != "truth" for t in self.objective):
+            raise ValueError("the objective asks a teacher, but the recipe has none")
+        if self.teacher is not None and self.teacher.record and self.data.views is None:
+            raise ValueError("teacher.record needs data.views, the number of recycled variations")
+        return self
+
+    def sum(self) -> Objective:
+        """The objective."""
+        return Sum([(1.0, term.made()) for term in self.objective])
+
+
+__all__ = ["Data", "LimbeckError", "Model", "Positive", "Recipe", "Teacher", "Term"]

@@ -1,0 +1,157 @@
+"""Recipes as text: YAML, overrides, and every mistake at once."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from limbeck.errors import RecipeError, close
+from limbeck.recipe.schema import Recipe
+
+
+class Loader(yaml.SafeLoader):
+    """YAML as people write it: `on` and `no` are words, `1e-4` is a number, no key comes twice."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.MarkedYAMLError(problem=f"{twice[0]!r} twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+for tag, pattern, first in (
+    ("bool", r"true|True|false|False", "tTfF"),
+    ("null", r"~|null|", ["~", "n", ""]),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?([0-9]+\.[0-9]*|\.?[0-9]+)([eE][-+]?[0-9]+)?|\.nan|[-+]?\.inf",
+        "-+.0123456789",
+    ),
+):
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), first)
+
+
+def parse(text: str, where: str) -> Any:
+    """The value of a YAML text."""
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise RecipeError([f"{where} is not YAML: {problem}"]) from error
+
+
+def read(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe in a file, with `a.b=c` overrides.
+
+    Raises:
+        RecipeError: everything that is wrong with it, one line each.
+    """
+    if not path.is_file():
+        raise RecipeError([f"a recipe must be a file, got {path}; limbeck new writes one"])
+    raw = parse(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(raw, dict):
+        raise RecipeError([f"{path} must hold keys and values, got {type(raw).__name__}"])
+    for override in overrides:
+        apply(raw, override)
+    return validate(raw)
+
+
+def apply(raw: dict[str, Any], override: str) -> None:
+    """Sets `a.b.0.c=value` in nested mappings and lists."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise RecipeError([f"an override must be key=value, got {override!r}"])
+    set_value(raw, key.split("."), parse(value, f"the value of {key}"), key)
+
+
+def set_value(node: Any, path: list[str], value: Any, key: str) -> None:
+    head, rest = path[0], path[1:]
+    if isinstance(node, list):
+        if not head.isdigit() or int(head) >= len(node):
+            raise RecipeError([f"{key}: {head!r} must be an index below {len(node)}"])
+        if rest:
+            set_value(node[int(head)], rest, value, key)
+        else:
+            node[int(head)] = value
+    elif isinstance(node, dict):
+        if not rest:
+            node[head] = value
+            return
+        if node.get(head) is None:
+            node[head] = {}
+        set_value(node[head], rest, value, key)
+    else:
+        raise RecipeError([f"{key}: nothing lies below {node!r}"])
+
+
+def validate(raw: Mapping[str, Any]) -> Recipe:
+    """The recipe that `raw` says.
+
+    Raises:
+        RecipeError: everything that is wrong with it, one line each.
+    """
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError([line(problem) for problem in error.errors()]) from error
+
+
+def line(problem: Any) -> str:
+    """One mistake in words, with the key that it is about."""
+    path = ".".join(str(part) for part in problem["loc"]) or "the recipe"
+    if problem["type"] == "extra_forbidden":
+        known = keys_at(problem["loc"][:-1])
+        hint = close(str(problem["loc"][-1]), known)
+        return f"{path}: no such key{hint}" + ("" if hint else f"; there are {known}")
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{path}: is required"
+    if problem["type"] == "value_error":
+        return f"{path}: {message}"
+    return f"{path}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+
+
+def keys_at(path: Iterable[str | int]) -> list[str]:
+    """The keys of the block at `path` of a recipe."""
+    block: type[BaseModel] = Recipe
+    for part in path:
+        found = block.model_fields.get(str(part))
+        if found is not None:
+            inner = re.findall(r"limbeck\.[\w.]+\.(\w+)", str(found.annotation))
+            block = next((b for b in blocks() if b.__name__ in (*inner, name_of(found))), block)
+    return sorted(block.model_fields)
+
+
+def name_of(field: Any) -> str:
+    return getattr(field.annotation, "__name__", "")
+
+
+def blocks() -> list[type[BaseModel]]:
+    """Every kind of block that a recipe is made of."""
+    from limbeck.train.settings import Block
+
+    return Block.__subclasses__() + [b for k in Block.__subclasses__() for b in k.__subclasses__()]
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as YAML."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
+    """The keys in which two recipes differ, with both values."""
+    lines = []
+    for key in sorted({*before, *after}):
+        old, new, here = before.get(key), after.get(key), f"{path}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += differences(old, new, f"{here}.")
+        elif old != new:
+            lines.append(f"{here}: {old!r} became {new!r}")
+    return lines

@@ -1,0 +1,145 @@
+"""The JSON that runs and comparisons leave behind, as types; unknown keys are passed over."""
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Record(BaseModel):
+    """A part of a JSON document."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Bin(Record):
+    """Predictions whose confidence lies in `low..high`: their number and means."""
+
+    low: float
+    high: float
+    count: int = 0
+    confidence: float | None = None
+    accuracy: float | None = None
+
+
+class ClassScore(Record):
+    """Accuracy on the images of one class."""
+
+    top1: float | None = None
+    count: int = 0
+
+
+class Cost(Record):
+    """What a model takes: parameters, operations of one image, bytes, milliseconds of one image."""
+
+    parameters: float | None = None
+    flops: float | None = None
+    bytes: float | None = None
+    latency_ms: float | None = None
+    throughput: float | None = None
+
+
+class Scores(Cost):
+    """One model on one split."""
+
+    split: str = ""
+    examples: int | None = None
+    top1: float | None = None
+    top5: float | None = None
+    nll: float | None = None
+    ece: float | None = None
+    classes: list[str] = []
+    per_class: dict[str, ClassScore] = {}
+    reliability: list[Bin] = []
+    confusion: list[list[int]] = []
+
+    @model_validator(mode="after")
+    def square(self) -> "Scores":
+        """Hold only a confusion matrix with a row and a column for each class."""
+        sides = {len(self.confusion), *map(len, self.confusion)}
+        if self.confusion and sides != {len(self.classes)}:
+            raise ValueError(f"confusion must be {len(self.classes)} by {len(self.classes)}")
+        return self
+
+
+class Evaluation(Scores):
+    """`evaluation.json`: a student on one split, and its teacher beside it."""
+
+    teacher: Scores | None = None
+    retention: float | None = None
+    agreement: float | None = None
+    fidelity_kl: float | None = None
+
+
+class ArmRun(Record):
+    """One seed of one arm."""
+
+    seed: int
+    folder: str
+    top1: float | None = None
+    nll: float | None = None
+    ece: float | None = None
+    seconds: float | None = None
+    steps: float | None = None
+    images: float | None = None
+
+
+class Arm(Record):
+    """All seeds of one arm."""
+
+    runs: list[ArmRun]
+    mean: float | None = None
+    std: float | None = None
+    seconds: float | None = None
+
+
+class Gain(Record):
+    """`arm` minus `against`, seed by seed, with the 95 % interval of the mean."""
+
+    arm: str
+    against: str
+    per_seed: list[float] = []
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Verdict(Record):
+    """What the comparison says, as a kind and as a sentence."""
+
+    kind: str
+    text: str
+
+
+class TeacherRun(Record):
+    """The teacher of one seed."""
+
+    seed: int
+    top1: float | None = None
+
+
+class Teacher(Cost):
+    """The teachers of all seeds."""
+
+    runs: list[TeacherRun] = []
+    mean: float | None = None
+
+
+class Comparison(Record):
+    """`compare.json`."""
+
+    verdict: Verdict
+    baseline: str
+    subject: str
+    arms: dict[str, Arm]
+    recipe: str = ""
+    metric: str = "top1"
+    seeds: list[int] = []
+    gains: list[Gain] = []
+    teacher: Teacher | None = None
+    student: Cost | None = None
+
+    @model_validator(mode="after")
+    def named(self) -> "Comparison":
+        """Hold the two arms that the verdict is about."""
+        for arm in (self.baseline, self.subject):
+            if arm not in self.arms:
+                raise ValueError(f"arms must hold {arm!r}, got {', '.join(self.arms)}")
+        return self

@@ -1,0 +1,261 @@
+"""The training loop."""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from limbeck.data import ImageBatch, Images, Loader, derive
+from limbeck.distiller import Distiller
+from limbeck.signals import Step
+from limbeck.tasks.classification import Score, predictions, signals
+from limbeck.train.ema import Average
+from limbeck.train.interrupts import Interrupts
+from limbeck.train.optim import optimizer_for, rate, set_rate
+from limbeck.train.progress import Progress
+from limbeck.train.ranks import Ranks
+from limbeck.train.run import Run
+from limbeck.train.settings import Training
+from limbeck.train.watch import Watch
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass
+class Job:
+    """Everything that one training needs."""
+
+    distiller: Distiller
+    loader: Loader
+    settings: Training
+    run: Run
+    valid: Images | None = None
+    seed: int = 0
+    ranks: Ranks = field(default_factory=Ranks)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    workers: int = 0
+
+
+def train(job: Job, *, resume: bool = False) -> nn.Module:
+    """Trains the job's student and returns it; with `ema`, its average.
+
+    The result depends on the recipe and the seed alone: every random number of step n is drawn
+    from (seed, n), so that stopping and resuming changes nothing.
+
+    Raises:
+        LimbeckError: a loss that is not finite, a full disk.
+        SystemExit: 130 or 143 after SIGINT or SIGTERM, once everything is saved.
+    """
+    trainer = Trainer(job)
+    if resume:
+        trainer.restore()
+    trainer.fit()
+    return trainer.best_student()
+
+
+class Trainer:
+    """The state of a training and what moves it one step."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.settings = job, job.settings
+        self.step, self.best, self.seconds = 0, -1.0, 0.0
+        self.distiller = job.distiller.to(job.device)
+        if self.settings.channels_last:
+            self.distiller.student.to(memory_format=torch.channels_last)
+        self.prepare()
+        student, objective = self.distiller.student, self.distiller.objective
+        self.optimizer = optimizer_for(student, objective, self.settings)
+        self.scaler = torch.amp.GradScaler(
+            job.device.type, enabled=self.settings.precision == "float16"
+        )
+        self.average = Average(student, self.settings.ema) if self.settings.ema else None
+        if self.settings.compile:
+            student.compile()
+        self.wrapped: nn.Module = self.distiller
+        if job.ranks.world > 1:
+            self.wrapped = DistributedDataParallel(self.distiller)
+        self.total = self.settings.epochs * len(job.loader)
+        if self.settings.max_steps is not None:
+            self.total = min(self.total, self.settings.max_steps)
+
+    def prepare(self) -> None:
+        """Sizes the projectors on the first batch."""
+        inputs, data = signals(next(self.job.loader.epoch(0)), self.job.device)
+        self.distiller.prepare(inputs, **data)
+
+    def fit(self) -> None:
+        job, steps = self.job, len(self.job.loader)
+        self.job.run.open(self.step)
+        watch = Watch()
+        progress = Progress(self.total, self.step, quiet=not job.ranks.first)
+        started = time.perf_counter() - self.seconds
+        with Interrupts() as interrupts, progress:
+            while self.step < self.total:
+                epoch = self.step // steps
+                for batch in job.loader.epoch(epoch, self.step % steps):
+                    watch.see(self.step, *self.update(batch))
+                    self.step += 1
+                    self.seconds = time.perf_counter() - started
+                    progress.move(self.step, watch)
+                    self.after_step(watch, job.ranks.any(interrupts.received))
+                    if self.step == self.total:
+                        break
+        job.run.finish(self.step, self.seconds, self.step * job.loader.plan.rows)
+
+    def update(self, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """One optimizer step on this rank's share of a batch; returns loss and parts."""
+        torch.manual_seed(derive(self.job.seed, f"step {self.step} rank {self.job.ranks.rank}"))
+        progress = self.step / max(self.total - 1, 1)
+        self.distiller.train()
+        self.distiller.advance(progress)
+        set_rate(self.optimizer, rate(self.step / self.total, self.settings))
+        pieces = list(self.pieces(batch))
+        steps = [self.backward(*piece) for piece in pieces]
+        self.apply()
+        parts = {name: torch.stack([s.parts[name] for s in steps]).sum() for name in steps[0].parts}
+        loss = torch.stack([s.loss.detach() for s in steps]).sum()
+        return loss, parts
+
+    def pieces(
+        self, batch: ImageBatch
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor], dict[str, Any] | None, bool]]:
+        """The batch in `accumulate` pieces, each with its share of every part, and which is last.
+
+        A part's share is its items here over its items in the whole step, times the number of
+        ranks, since DDP averages gradients.
+        """
+        k, job = self.settings.accumulate, self.job
+        inputs, data = signals(batch, job.device)
+        if k == 1 and job.ranks.world == 1:
+            yield inputs, data, None, True
+            return
+        chunks = [
+            (inputs[rows], {name: value[rows] for name, value in data.items()})
+            for rows in torch.arange(len(inputs), device=job.device).chunk(k)
+        ]
+        counts = [self.distiller.items(len(x), **d) for x, d in chunks]
+        here = {name: torch.stack([c[name].cpu() for c in counts]).sum() for name in counts[0]}
+        whole = {name: n.clamp(min=1) for name, n in job.ranks.total(here).items()}
+        for i, ((x, d), count) in enumerate(zip(chunks, counts, strict=True)):
+            share = {
+                name: float(n) * job.ranks.world / float(whole[name]) for name, n in count.items()
+            }
+            yield x, d, share, i == len(chunks) - 1
+
+    def backward(
+        self,
+        inputs: Tensor,
+        data: dict[str, Tensor],
+        share: dict[str, Any] | None,
+        last: bool,
+    ) -> Step:
+        with self.synchronised(last):
+            with self.autocast():
+                step = self.wrapped(inputs, share=share, **data)
+            self.scaler.scale(step.loss).backward()
+        return step
+
+    def synchronised(self, last: bool) -> AbstractContextManager[None]:
+        """Ranks exchange gradients with the last piece alone."""
+        if isinstance(self.wrapped, DistributedDataParallel) and not last:
+            return self.wrapped.no_sync()
+        return nullcontext()
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        dtype = DTYPES.get(self.settings.precision)
+        return torch.autocast(self.job.device.type, dtype) if dtype else nullcontext()
+
+    def apply(self) -> None:
+        """Clips, steps, clears, averages."""
+        if self.settings.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            params = [p for group in self.optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(params, self.settings.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.distiller.student)
+
+    def after_step(self, watch: Watch, interrupted: int) -> None:
+        """Logs, evaluates, saves and stops, each when it is due."""
+        settings, steps = self.settings, len(self.job.loader)
+        ended = self.step % steps == 0 or self.step == self.total
+        epoch = -(-self.step // steps)
+        if self.step % settings.log_every == 0 or ended:
+            self.log_training(watch.check(), epoch)
+        if ended and (epoch % settings.evaluate_every == 0 or self.step == self.total):
+            self.evaluate(epoch)
+        due = settings.save_every is not None and self.step % settings.save_every == 0
+        if ended or due or interrupted:
+            watch.check()
+            self.save()
+        if interrupted:
+            raise SystemExit(128 + interrupted)
+
+    def log_training(self, seen: tuple[float, dict[str, float]], epoch: int) -> None:
+        loss, parts = seen
+        self.job.run.write(
+            {
+                "kind": "train",
+                "step": self.step,
+                "epoch": epoch,
+                "progress": self.step / self.total,
+                "loss": loss,
+                "parts": parts,
+                "lr": self.optimizer.param_groups[0]["lr"],
+                "images_per_second": self.step * self.job.loader.plan.rows / self.seconds,
+            }
+        )
+
+    def evaluate(self, epoch: int) -> None:
+        """Scores the student on the validation images; the best is kept beside the last."""
+        if self.job.valid is None or not self.job.ranks.first:
+            return
+        model, reader = self.best_student(), self.distiller.reader
+        score = Score.of(predictions(model, reader.adapt, self.job.valid, workers=self.job.workers))
+        record = {"top1": score.top1, "nll": score.nll, "split": "valid"}
+        self.job.run.write({"kind": "eval", "step": self.step, "epoch": epoch, **record})
+        if score.top1 > self.best:
+            self.best = score.top1
+            self.job.run.save_best(model)
+
+    def best_student(self) -> nn.Module:
+        """The student that is evaluated and shipped: the average where there is one."""
+        return self.distiller.student if self.average is None else self.average.model
+
+    def save(self) -> None:
+        if self.job.ranks.first:
+            self.job.run.save(self.state(), self.best_student())
+        self.job.ranks.wait()
+
+    def state(self) -> dict[str, Any]:
+        """All that resuming needs; order, augmentation and dropout follow from the step."""
+        sources = self.distiller.sources.items()
+        return {
+            "step": self.step,
+            "best": self.best,
+            "seconds": self.seconds,
+            "distiller": self.distiller.state_dict(),
+            "sources": {name: source.state_dict() for name, source in sources},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.model.state_dict(),
+        }
+
+    def restore(self) -> None:
+        """Goes on from the run's last checkpoint."""
+        state = self.job.run.load()
+        self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
+        self.distiller.load_state_dict(state["distiller"])
+        for name, source in self.distiller.sources.items():
+            source.load_state_dict(state["sources"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.model.load_state_dict(state["average"])

@@ -1,0 +1,57 @@
+"""One process or many: what the ranks of a training agree on."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among the processes of a training."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def total(self, counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Sums of named counts over all ranks."""
+        if self.world == 1 or not counts:
+            return dict(counts)
+        stacked = torch.stack([value.to(torch.float64) for value in counts.values()])
+        dist.all_reduce(stacked)
+        return dict(zip(counts, stacked.unbind(), strict=True))
+
+    def any(self, flag: int) -> int:
+        """The largest flag of all ranks."""
+        if self.world == 1:
+            return flag
+        tensor = torch.tensor(flag)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return int(tensor)
+
+    def wait(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """The ranks that torchrun started, for the time being; one process otherwise."""
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Ranks()
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend)
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
+    finally:
+        dist.destroy_process_group()
