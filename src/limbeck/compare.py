@@ -141,14 +141,9 @@ def judged(
 ) -> dict[str, Any]:
     """Means, deviations, all paired differences against the baseline, and the verdict."""
     scores = {arm: [o.top1 for o in runs] for arm, runs in outcomes.items()}
-    gains = [
-        gain(arm, baseline, scores[arm], scores[baseline]) for arm in scores if arm != baseline
-    ]
-    gains += [
-        gain(subject, arm, scores[subject], scores[arm])
-        for arm in scores
-        if arm not in (baseline, subject)
-    ]
+    pairs = [(arm, baseline) for arm in scores if arm != baseline]
+    pairs += [(subject, arm) for arm in scores if arm not in (baseline, subject)]
+    gains = [gain(arm, other, scores[arm], scores[other]) for arm, other in pairs]
     verdict = next(g for g in gains if (g.arm, g.against) == (subject, baseline))
     return {
         "metric": "top1",

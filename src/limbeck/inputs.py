@@ -21,7 +21,8 @@ class Preprocess:
     """Images (B, C, H, W) in 0..255, uint8 or float, to what a network expects.
 
     Scales to 0..1, resizes where `size` differs (bilinear, antialiased), repeats a single channel
-    to as many as `mean` has, and normalises: (x / 255 - mean) / std. `channels_last` is the memory format of the result.
+    to as many as `mean` has, and normalises: (x / 255 - mean) / std. `channels_last` is the memory
+    format of the result.
 
     >>> grey = torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)
     >>> Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))(grey)[0, :, 0, 0]

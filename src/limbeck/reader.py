@@ -79,6 +79,18 @@ class Reader:
         return signals[name] if isinstance(name, str) else name(Named(self, signals, output))
 
 
+class Answer(nn.Module):
+    """A reader's `"output"` signal as a model of its own, for adapted inputs."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__()
+        self.model, self.reader = reader.model, reader
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = next(self.model.parameters(), x)
+        return self.reader.read(x.to(weight.dtype), ["output"])[1]["output"]
+
+
 class Named(Mapping[str, Any]):
     """What a naming function may read: any field of the output, and the reader's other names."""
 

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from limbeck.checkpoint import load_weights
-from limbeck.models import ClassMap, build, check_classes, preprocess_of, suspicious_weights
 from torch import nn
 
+from limbeck.checkpoint import load_weights
 from limbeck.data import Images, Loader, carve, derive, open_images, same_classes, withhold
 from limbeck.distiller import Distiller
 from limbeck.errors import LimbeckError
+from limbeck.models import ClassMap, build, check_classes, preprocess_of, suspicious_weights
 from limbeck.reader import Reader
 from limbeck.recipe.schema import Data, Model, Recipe, Teacher
 from limbeck.recipe.text import dump
@@ -107,7 +107,7 @@ def class_names(block: Teacher, images: Images) -> ClassMap | None:
     """The map from the teacher's classes to the data's, or None where they agree."""
     theirs = block.classes or list(images.classes)
     if block.class_map is None:
-        check_classes(theirs, images.classes, None)
+        check_classes(theirs, images.classes)
         return None
     return ClassMap.from_names(block.class_map, theirs, images.classes)
 
@@ -162,7 +162,7 @@ class Built:
         )
 
 
-def assemble(recipe: Recipe, ranks: Ranks = Ranks()) -> Built:
+def assemble(recipe: Recipe, ranks: Ranks) -> Built:
     """Everything that a recipe names, opened and put together."""
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)

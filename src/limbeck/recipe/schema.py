@@ -4,12 +4,12 @@ import inspect
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from limbeck.models import check_spec
 from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from limbeck.data import Augment, Mix
 from limbeck.errors import LimbeckError
 from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from limbeck.models import check_spec
 from limbeck.objective import Match, Objective, Sum, check_options, truth
 from limbeck.recipe.names import function, projector
 from limbeck.schedules import Cosine, Linear, Schedule

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,7 +15,7 @@ from limbeck.recipe.schema import Recipe
 class Loader(yaml.SafeLoader):
     """YAML as people write it: `on` and `no` are words, `1e-4` is a number, no key comes twice."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -25,15 +25,12 @@ class Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+NUMBER = r"[-+]?([0-9]+\.[0-9]*|\.?[0-9]+)([eE][-+]?[0-9]+)?|\.nan|[-+]?\.inf"
 for tag, pattern, first in (
     ("bool", r"true|True|false|False", "tTfF"),
     ("null", r"~|null|", ["~", "n", ""]),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?([0-9]+\.[0-9]*|\.?[0-9]+)([eE][-+]?[0-9]+)?|\.nan|[-+]?\.inf",
-        "-+.0123456789",
-    ),
+    ("float", NUMBER, "-+.0123456789"),
 ):
     Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), first)
 

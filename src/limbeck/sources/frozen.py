@@ -43,6 +43,11 @@ class Frozen(Source):
             inputs = cast(self.reader.adapt(batch.inputs), self.dtype())
             return self.reader.read(inputs, wants)[1]
 
+    @property
+    def inputs(self) -> Callable[[Any], Any]:
+        """The teacher's view of the batch's inputs."""
+        return self.reader.adapt
+
     def dtype(self) -> torch.dtype | None:
         """The teacher's own precision."""
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), None)

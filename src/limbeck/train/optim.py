@@ -1,4 +1,4 @@
-"""Optimizers by torch's names, parameter groups, and the learning rate as a function of progress."""
+"""Optimizers by torch's names, parameter groups, the learning rate as a function of progress."""
 
 import math
 from typing import Any

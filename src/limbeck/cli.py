@@ -1,0 +1,197 @@
+"""The command line: results on stdout, everything else on stderr."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from limbeck.errors import LimbeckError
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class Examples(click.Group):
+    """A group whose help begins with examples."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_text("Knowledge distillation: a large model teaches a small one.")
+        with formatter.section("Examples"):
+            formatter.write_dl(
+                [
+                    ("limbeck new recipe.yaml", "write a recipe to own"),
+                    ("limbeck check recipe.yaml", "build everything, train nothing"),
+                    ("limbeck train recipe.yaml --out runs/a", "distil"),
+                    ("limbeck train recipe.yaml --out runs/a --resume", "go on"),
+                    ("limbeck compare recipe.yaml --out runs/b", "is it the teacher?"),
+                    ("limbeck report runs/b", "one page of HTML"),
+                    ("limbeck export runs/a --out model", "safetensors and ONNX"),
+                ]
+            )
+
+
+def command(fn: Callable[..., None]) -> Callable[..., None]:
+    """One-line errors with their exit code; tracebacks with --debug alone."""
+
+    @wraps(fn)
+    def guarded(*args: Any, **options: Any) -> None:
+        try:
+            fn(*args, **options)
+        except LimbeckError as error:
+            if click.get_current_context().find_root().params["debug"]:
+                raise
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)
+
+    return guarded
+
+
+recipe_argument = click.argument("recipe", type=FILE)
+overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@click.group(cls=Examples, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(package_name="limbeck")
+def main(debug: bool) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+
+
+@main.command()
+@click.argument("path", type=FILE, default="recipe.yaml")
+@command
+def new(path: Path) -> None:
+    """Write a commented recipe to PATH."""
+    from importlib.resources import files
+
+    if path.exists():
+        raise LimbeckError(f"{path} exists; name another file")
+    path.write_text((files("limbeck.recipe") / "template.yaml").read_text(encoding="utf-8"))
+    click.echo(path)
+
+
+@main.command()
+@recipe_argument
+@overrides_argument
+@json_option
+@command
+def check(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Build everything that RECIPE names, run one batch, train nothing."""
+    from limbeck.check import summary
+    from limbeck.recipe import check_recipe, read
+
+    document = check_recipe(read(recipe, overrides))
+    click.echo(json.dumps(document) if as_json else summary(document))
+    if document["problems"]:
+        sys.exit(3)
+
+
+@main.command()
+@recipe_argument
+@overrides_argument
+@click.option("--out", type=FOLDER, help="Run folder; runs/RECIPE unless given.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option("--overwrite", is_flag=True, help="Throw away what the folder holds.")
+@json_option
+@command
+def train(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Distil: train RECIPE's student, evaluate it, leave a run folder."""
+    from limbeck.evaluate import summary
+    from limbeck.recipe import read, run
+
+    folder = out or Path("runs") / recipe.stem
+    document = run(read(recipe, overrides), folder, resume=resume, overwrite=overwrite)
+    if document:
+        click.echo(json.dumps(document) if as_json else f"{summary(document)}\n\n{folder}")
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
+@click.option("--min-retention", type=float, help="Exit 3 below this share of the teacher.")
+@json_option
+@command
+def evaluate(run: Path, min_retention: float | None, as_json: bool) -> None:
+    """Evaluate the student of a RUN folder on its test images."""
+    from limbeck.evaluate import summary
+    from limbeck.recipe import evaluate_run
+
+    document = evaluate_run(run)
+    click.echo(json.dumps(document) if as_json else summary(document))
+    if min_retention is not None and (document["retention"] or 0.0) < min_retention:
+        click.echo(f"error: retention is below {min_retention}", err=True)
+        sys.exit(3)
+
+
+@main.command()
+@recipe_argument
+@overrides_argument
+@click.option("--out", type=FOLDER, help="Folder of the comparison; runs/RECIPE-compare unless.")
+@click.option("--seeds", type=click.IntRange(min=1), help="Seeds of each arm; as the recipe says.")
+@click.option("--arm", "arms", multiple=True, help="Only these arms; may be given more than once.")
+@json_option
+@command
+def compare(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    seeds: int | None,
+    arms: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Train RECIPE's student with and without its teacher, and say whether it gained."""
+    from limbeck.compare import table
+    from limbeck.recipe import compare_recipe, read
+    from limbeck.report import write_report
+
+    folder = out or Path("runs") / f"{recipe.stem}-compare"
+    document = compare_recipe(read(recipe, overrides), folder, seeds, arms)
+    page = write_report(folder)
+    click.echo(json.dumps(document) if as_json else f"{table(document)}\n\nreport: {page}")
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--out", type=FILE, help="The page; FOLDER/report.html unless given.")
+@command
+def report(folder: Path, out: Path | None) -> None:
+    """Write one HTML page about a run or a comparison."""
+    from limbeck.report import write_report
+
+    click.echo(write_report(folder, out))
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
+@click.option("--out", type=FOLDER, required=True, help="New folder.")
+@click.option("--onnx/--no-onnx", default=True, help="Write and verify ONNX.", show_default=True)
+@json_option
+@command
+def export(run: Path, out: Path, onnx: bool, as_json: bool) -> None:
+    """Write the student of a RUN as safetensors and ONNX, ready to ship."""
+    from limbeck.recipe import export_run
+
+    document = export_run(run, out, onnx=onnx)
+    click.echo(json.dumps(document) if as_json else out)
+
+
+@main.command()
+@click.argument("name", required=False)
+@command
+def methods(name: str | None) -> None:
+    """List what can be matched, or explain one NAME."""
+    from limbeck.methods import explain, index
+
+    click.echo(explain(name) if name else index())

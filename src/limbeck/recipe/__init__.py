@@ -1,0 +1,11 @@
+"""Recipes: a distillation as a file, checked whole before anything runs."""
+
+from limbeck.recipe.arms import arms_of as arms_of
+from limbeck.recipe.build import Built as Built
+from limbeck.recipe.build import assemble as assemble
+from limbeck.recipe.pipeline import compare_recipe as compare_recipe
+from limbeck.recipe.pipeline import run as run
+from limbeck.recipe.schema import Recipe as Recipe
+from limbeck.recipe.text import dump as dump
+from limbeck.recipe.text import read as read
+from limbeck.recipe.text import validate as validate

@@ -1,0 +1,142 @@
+"""What the command line does with a recipe: fit the teacher, train, evaluate, compare."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from limbeck.checkpoint import write_text
+from limbeck.compare import compare
+from limbeck.errors import RecipeError
+from limbeck.evaluate import evaluate
+from limbeck.reader import Answer
+from limbeck.recipe.arms import DISTILLED, LABELS, arms_of, chosen
+from limbeck.recipe.build import Built, assemble, open_run
+from limbeck.recipe.schema import Recipe, Teacher, Term
+from limbeck.recipe.text import differences, dump, parse
+from limbeck.sources import Frozen, Recorded
+from limbeck.trackers import read_lines
+from limbeck.train import train
+from limbeck.train.ranks import Ranks, joined
+
+
+def run(
+    recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool = False
+) -> dict[str, Any]:
+    """Trains a recipe's student in a run folder, and evaluates it; the evaluation.
+
+    Raises:
+        LimbeckError: a folder in use, a recipe that is not the one to resume, a failed training.
+    """
+    with joined() as ranks:
+        if resume:
+            same_recipe(recipe, folder)
+        opened = open_run(recipe, folder, ranks, resume=resume, overwrite=overwrite)
+        built = assemble(with_teacher(recipe, folder / "teacher", ranks), ranks)
+        train(built.job(opened, ranks), resume=resume and opened.last.exists())
+        return assess(built, folder) if ranks.first else {}
+
+
+def same_recipe(recipe: Recipe, folder: Path) -> None:
+    """Raises RecipeError with every key in which the folder's recipe differs."""
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise RecipeError([f"{folder} holds no run to resume; leave out --resume"])
+    before = parse(path.read_text(encoding="utf-8"), str(path))
+    changed = differences(before, parse(dump(recipe), "the recipe"))
+    if changed:
+        raise RecipeError(
+            [
+                f"{folder} was made by another recipe, so going on would not equal any run: "
+                "undo these changes, or train in a new folder",
+                *changed,
+            ]
+        )
+
+
+def with_teacher(recipe: Recipe, folder: Path, ranks: Ranks) -> Recipe:
+    """The recipe with a teacher that has been fitted, where it asks for that."""
+    teacher = recipe.teacher
+    if teacher is None or teacher.fit is None:
+        return recipe
+    if not done(folder):
+        fit_teacher(recipe, teacher, folder, ranks)
+    ranks.wait()
+    update = {"checkpoint": folder / "student.safetensors", "pretrained": False, "fit_head": False}
+    fitted = teacher.model_copy(update={**update, "fit": None})
+    return recipe.model_copy(update={"teacher": fitted})
+
+
+def fit_teacher(recipe: Recipe, teacher: Teacher, folder: Path, ranks: Ranks) -> None:
+    """Trains the teacher on the labelled images alone; goes on where it stopped."""
+    assert teacher.fit is not None
+    alone = recipe.model_copy(
+        update={
+            "student": teacher,
+            "teacher": None,
+            "objective": [Term(loss="truth")],
+            "train": teacher.fit,
+            "data": recipe.data.model_copy(update={"unlabelled": False}),
+        }
+    )
+    resume = (folder / "checkpoints" / "last.pt").exists()
+    opened = open_run(alone, folder, ranks, resume=resume, overwrite=True)
+    train(assemble(alone, ranks).job(opened, ranks), resume=resume)
+
+
+def done(folder: Path) -> bool:
+    return any(line["kind"] == "done" for line in read_lines(folder / "metrics.jsonl"))
+
+
+def assess(built: Built, folder: Path) -> dict[str, Any]:
+    """Evaluates a run's last student on the test images, beside its teacher."""
+    recipe, reader = built.recipe, built.distiller.reader
+    document = evaluate(
+        reader.model,
+        reader.adapt,
+        built.splits.test,
+        workers=recipe.data.workers,
+        teacher=teacher_view(built),
+        split=recipe.data.test or recipe.data.valid or "valid",
+    )
+    write_text(folder / "evaluation.json", json.dumps(document, indent=1) + "\n")
+    return document
+
+
+def teacher_view(built: Built) -> tuple[nn.Module, Any] | None:
+    """The teacher as a model that answers in the data's classes, and its view of an image."""
+    source = built.distiller.sources.get("teacher")
+    if isinstance(source, Recorded):
+        source = source.source
+    if not isinstance(source, Frozen):
+        return None
+    return Answer(source.reader), source.inputs
+
+
+def compare_recipe(
+    recipe: Recipe, out: Path, seeds: int | None = None, only: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Every arm with every seed, from where an earlier call stopped; the comparison.
+
+    One teacher a seed is fitted where the recipe asks for that, and serves all arms.
+    """
+    arms = chosen(arms_of(recipe), only)
+    if not {LABELS, DISTILLED} <= arms.keys():
+        raise RecipeError([f"a comparison needs the arms {LABELS!r} and {DISTILLED!r}"])
+
+    def arm(name: str, seed: int, folder: Path) -> None:
+        seeded = with_teacher(
+            arms[name].model_copy(update={"seed": seed}), out / "teachers" / f"seed-{seed}", Ranks()
+        )
+        run(seeded, folder, resume=(folder / "recipe.yaml").exists())
+
+    return compare(
+        list(arms),
+        range(seeds or recipe.compare.seeds),
+        arm,
+        out,
+        baseline=LABELS,
+        subject=DISTILLED,
+        recipe=recipe.data.train,
+    )
