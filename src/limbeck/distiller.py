@@ -1,5 +1,6 @@
 """The distiller: a student, its sources and its objective in one module."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from limbeck.errors import LimbeckError, close
-from limbeck.objective import Dial, Objective
+from limbeck.objective import Dial, Match, Objective
 from limbeck.reader import Reader
 from limbeck.signals import Batch, Signals, Step
-from limbeck.sources import Frozen, Source
+from limbeck.sources import Source, as_source
+from limbeck.taps import plain
 
 Teacher = nn.Module | Reader | Source
 
@@ -49,17 +51,21 @@ class Distiller(nn.Module):
     ) -> None:
         super().__init__()
         self.reader = student if isinstance(student, Reader) else Reader(student)
-        self.student = self.reader.model
+        self.student = plain(self.reader.model)
         self.objective = objective
         named = sources if isinstance(sources, Mapping) else {"teacher": sources}
         self.sources = {name: as_source(name, source) for name, source in named.items()}
         self.wants = self.collect()
         self.prepared = False
-        self.check_students()
+        self.dials = [m for m in objective.modules() if isinstance(m, Dial)]
+        self.matches = [m for m in objective.modules() if isinstance(m, Match)]
+        self.check_models()
 
     def collect(self) -> dict[str, list[str]]:
         """The signals wanted of each source, each once, all known to exist."""
         sources = ["student", "data", *self.sources]
+        if len(sources) != len(set(sources)):
+            raise LimbeckError("'student' and 'data' are sources already; name yours otherwise")
         wants: dict[str, list[str]] = {source: [] for source in sources}
         for source, name in self.objective.needs():
             if source not in wants:
@@ -74,11 +80,16 @@ class Distiller(nn.Module):
             source.check(wants[name])
         return wants
 
-    def check_students(self) -> None:
-        if isinstance(self.student, nn.DataParallel):
-            raise LimbeckError("DataParallel mixes up signals; wrap the distiller in DDP instead")
-        for name, source in self.sources.items():
-            if any(module is self.student for module in source.modules()):
+    def check_models(self) -> None:
+        teachers = {name: source.modules() for name, source in self.sources.items()}
+        for model in (self.reader.model, *(m for models in teachers.values() for m in models)):
+            if isinstance(model, nn.DataParallel):
+                raise LimbeckError(
+                    "a model must not be in DataParallel, which mixes up signals; "
+                    "wrap the distiller in DDP instead"
+                )
+        for name, models in teachers.items():
+            if any(plain(model) is self.student for model in models):
                 raise LimbeckError(
                     f"source {name!r} is the student itself: no gradient would reach the student; "
                     "pass another model or a copy"
@@ -91,12 +102,15 @@ class Distiller(nn.Module):
 
         Args:
             inputs: called as `model(x)`, `model(*x)` or `model(**x)`, by kind.
-            share: factor of each part, for one piece of a larger batch (see `shares`).
+            share: factor of each part, for one piece of a larger batch: its `items` over all items.
             data: labels, masks, ids, ...: the signals of the source `"data"`.
         """
-        if torch.is_grad_enabled():
+        training = torch.is_grad_enabled()
+        if training:
             self.check_training()
         output, signals = self.gather(inputs, data)
+        if training:
+            self.check_gradients(signals)
         return self.score(output, signals, share)
 
     def gather(self, inputs: Any, data: Mapping[str, Any]) -> tuple[Any, Signals]:
@@ -133,14 +147,19 @@ class Distiller(nn.Module):
         Comes before the optimizer, compiling, DDP and FSDP, which must see the projectors.
 
         Raises:
-            LimbeckError: shapes that do not fit, a tap that is overwritten, a wrapped distiller.
+            LimbeckError: shapes that do not fit, a tap that is overwritten, a compiled student.
         """
-        if is_sharded(self) or is_compiled(self.student) or inside_ddp():
+        if is_sharded(self) or is_compiled(self.student):
             raise LimbeckError("call prepare before compiling and before wrapping the distiller")
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-        with torch.no_grad(), torch.random.fork_rng(devices), evaluating(self.student):
-            _, signals = self.gather(inputs, data)
+        states = {name: source.state_dict() for name, source in self.sources.items()}
+        with torch.no_grad(), torch.random.fork_rng(devices), evaluating(self.student), eagerly():
+            output, signals = self.gather(inputs, data)
             self.objective.prepare(signals)
+            with evaluating(self.objective):
+                self.score(output, signals)
+        for name, state in states.items():
+            self.sources[name].load_state_dict(state)
         self.prepared = True
 
     def advance(self, progress: float) -> None:
@@ -156,22 +175,45 @@ class Distiller(nn.Module):
 
     def check_training(self) -> None:
         """Refuses what would train wrongly and in silence."""
-        late = [d for d in self.objective.modules() if isinstance(d, Dial) and not d.advanced]
-        if late:
+        if not all(dial.advanced for dial in self.dials):
             raise LimbeckError(
                 "the objective follows a schedule, but advance was never called; call "
                 "distiller.advance(0.0) first, then distiller.advance(progress) after each step"
             )
-        if (
-            torch.distributed.is_available()
-            and torch.distributed.is_initialized()
-            and torch.distributed.get_world_size() > 1
-            and not (inside_ddp() or is_sharded(self))
-        ):
+        if not self.prepared and self.compiled() and self.reader.attach(self.wants["student"]).taps:
+            raise LimbeckError(
+                "compiled code hides in-place operations from taps; "
+                "call distiller.prepare(inputs) once before training"
+            )
+        if several_ranks() and not is_sharded(self):
+            self.check_ranks()
+
+    def check_ranks(self) -> None:
+        wrapper = DistributedDataParallel._active_ddp_module
+        if wrapper is None:
             raise LimbeckError(
                 "the distiller was called outside its DDP or FSDP wrapper, so that gradients would "
                 "differ between ranks; call the wrapper, not wrapper.module"
             )
+        synchronised = {id(parameter) for parameter in wrapper._module_parameters}
+        if any(id(p) not in synchronised for p in self.objective.parameters() if p.requires_grad):
+            raise LimbeckError(
+                "a projector was made after wrapping, so that ranks would train it apart; "
+                "call distiller.prepare(inputs) before DDP"
+            )
+
+    def check_gradients(self, signals: Signals) -> None:
+        """Refuses a match that cannot teach: its student signal has no gradient path."""
+        for match in self.matches:
+            if not signals.of("student", match.student).requires_grad:
+                raise LimbeckError(
+                    f"{match.name}: no gradient reaches the student through {match.student!r}; "
+                    "checkpoint with use_reentrant=False, or match a layer that trains"
+                )
+
+    def compiled(self) -> bool:
+        """Whether the student runs compiled, in place or in a wrapper."""
+        return is_compiled(self.student) or is_compiled(self.reader.model)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Distiller":
         super()._apply(fn, recurse)
@@ -184,19 +226,12 @@ class Distiller(nn.Module):
         return self
 
 
-def as_source(name: str, source: Any) -> Source:
-    if isinstance(source, Source):
-        return source
-    if isinstance(source, Reader):
-        return Frozen(source.model, inputs=source.inputs, names=source.names)
-    if isinstance(source, nn.Module):
-        return Frozen(source)
-    raise TypeError(f"source {name!r} must be a module or a Source, got {type(source).__name__}")
-
-
-def inside_ddp() -> bool:
-    """Whether a DDP wrapper is running its forward right now."""
-    return DistributedDataParallel._active_ddp_module is not None
+def several_ranks() -> bool:
+    """Whether this process is one of several that train together."""
+    distributed = torch.distributed
+    if not distributed.is_available() or not distributed.is_initialized():
+        return False
+    return distributed.get_world_size() > 1
 
 
 def is_sharded(module: nn.Module) -> bool:
@@ -205,7 +240,18 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    return module._compiled_call_impl is not None
+    """Whether `module.compile()` or `torch.compile(module)` made it."""
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Compiled code runs as written for the time being."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager

@@ -25,18 +25,30 @@ class Dial(nn.Module):
 
     def __init__(self, setting: Number) -> None:
         super().__init__()
+        if not isinstance(setting, int | float | Schedule):
+            raise TypeError(f"a weight must be a number or a schedule, got {setting!r}")
         self.setting = setting
         self.advanced = isinstance(setting, int | float)
         if not isinstance(setting, int | float):
-            self.register_buffer("current", torch.tensor(float(setting(0.0))), persistent=False)
+            self.value = float(setting(0.0))
+            current = torch.tensor(self.value, dtype=torch.float32)
+            self.register_buffer("current", current, persistent=False)
 
     def __call__(self) -> Any:
         return self.setting if isinstance(self.setting, int | float) else self.current
 
     def advance(self, progress: float) -> None:
         if not isinstance(self.setting, int | float):
-            self.current.fill_(self.setting(progress))
+            self.value = float(self.setting(progress))
+            self.current.fill_(self.value)
             self.advanced = True
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Dial":
+        """Follows the model from device to device, and stays in single precision."""
+        super()._apply(fn, recurse)
+        if not isinstance(self.setting, int | float):
+            self.current = torch.full_like(self.current, self.value, dtype=torch.float32)
+        return self
 
 
 class Objective(nn.Module):
@@ -163,9 +175,9 @@ class Match(Objective):
         self.name = name or self.default_name()
 
     def default_name(self) -> str:
-        where = "" if self.student.startswith("output") else f"[{self.student}]"
+        where = "" if self.student.split(".")[0] == "output" else f"[{self.student}]"
         whose = "" if self.source == "teacher" else f":{self.source}"
-        return f"{self.loss.__name__}{where}{whose}"
+        return f"{title(self.loss)}{where}{whose}"
 
     def needs(self) -> list[tuple[str, str]]:
         sides = [("student", self.student), (self.source, self.theirs)]
@@ -181,8 +193,7 @@ class Match(Objective):
                 self.projector = self.factory(tuple(s.shape), tuple(t.shape))
             except ValueError as error:
                 raise self.mismatch(s, t, error) from error
-            self.projector.to(s.device)
-        self(signals)
+            self.projector.to(s.device, torch.promote_types(s.dtype, torch.float32))
 
     def forward(self, signals: Signals) -> dict[str, Tensor]:
         s, t = self.sides(signals)
@@ -245,7 +256,7 @@ class Term(Objective):
 
     def __init__(self, fn: Loss, *, given: Mapping[str, str], name: str | None = None) -> None:
         super().__init__()
-        self.fn, self.given, self.name = fn, dict(given), name or fn.__name__
+        self.fn, self.given, self.name = fn, dict(given), name or title(fn)
 
     def needs(self) -> list[tuple[str, str]]:
         return [split(address) for address in self.given.values()]
@@ -263,6 +274,7 @@ def truth(
     *,
     label_smoothing: float = 0.0,
     given: Mapping[str, str] | None = None,
+    name: str = "truth",
 ) -> Truth:
     """The hard term: cross-entropy of the student with the labels.
 
@@ -280,7 +292,7 @@ def truth(
         target,
         source="data",
         given=given,
-        name="truth",
+        name=name,
         label_smoothing=label_smoothing,
     )
 
@@ -307,13 +319,18 @@ def is_schedule(value: Any) -> bool:
     return isinstance(value, Schedule) and not isinstance(value, type | Tensor)
 
 
+def title(function: Loss) -> str:
+    """A function's name; of a module or another callable, its type's."""
+    return function.__name__ if inspect.isroutine(function) else type(function).__name__
+
+
 def check_options(loss: Loss, options: Iterable[str]) -> None:
     """Raises LimbeckError for a keyword that `loss` does not take."""
     known = [p.name for p in inspect.signature(loss).parameters.values() if p.kind != p.VAR_KEYWORD]
     for option in options:
         if option not in known[2:]:
             raise LimbeckError(
-                f"{loss.__name__} takes {known[2:]}, got {option!r}{close(option, known[2:])}"
+                f"{title(loss)} takes {known[2:]}, got {option!r}{close(option, known[2:])}"
             )
 
 

@@ -56,7 +56,7 @@ class Reader:
         key = tuple(wants)
         if key not in self.taps:
             inside = [path for path in self.paths(wants) if not is_output(path)]
-            self.taps[key] = Taps(self.model, inside)
+            self.taps[key] = Taps(self.model, inside, ["output", *self.names])
         return self.taps[key]
 
     def adapt(self, inputs: Any) -> Any:

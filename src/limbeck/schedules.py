@@ -24,6 +24,9 @@ class Linear:
     stop: float
     until: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_until(self.until)
+
     def __call__(self, progress: float) -> float:
         return self.start + (self.stop - self.start) * min(progress / self.until, 1.0)
 
@@ -39,6 +42,9 @@ class Cosine:
     start: float
     stop: float
     until: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_until(self.until)
 
     def __call__(self, progress: float) -> float:
         fraction = (1 - math.cos(math.pi * min(progress / self.until, 1.0))) / 2
@@ -73,6 +79,11 @@ class Scaled:
 
     def __call__(self, progress: float) -> float:
         return self.factor * self.schedule(progress)
+
+
+def check_until(until: float) -> None:
+    if not 0 < until <= 1:
+        raise ValueError(f"until must be a progress above 0 and up to 1, got {until}")
 
 
 def scale(value: float | Schedule, factor: float) -> float | Schedule:

@@ -7,7 +7,7 @@ evaluation see the plain model.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,18 +21,19 @@ WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 class Tap:
     """One named place in a model; called as a forward hook, it keeps what it saw."""
 
-    def __init__(self, name: str, modules: Mapping[str, nn.Module]) -> None:
-        path, self.fields = locate(name, modules)
-        path, _, call = path.partition("#")
-        self.name, self.path, self.module = name, path, modules[path]
-        self.call = int(call) if call else None
+    def __init__(
+        self, name: str, modules: Mapping[str, nn.Module], others: Sequence[str] = ()
+    ) -> None:
+        self.path, self.call, self.fields = locate(name, modules, others)
+        self.name, self.module = name, modules[self.path]
+        self.hint = close(name, filter(None, modules)) if self.fields else ""
         handle = self.module.register_forward_hook(self)
         handle.remove()
         self.key = handle.id
-        self.seen: list[tuple[Any, int]] = []
+        self.seen: list[tuple[Any, int | None]] = []
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        value = select(output, self.fields, self.name)
+        value = select(output, self.fields, self.name, self.hint)
         self.seen.append((value, version(value)))
 
     def read(self) -> Any:
@@ -50,7 +51,8 @@ class Tap:
         if self.call is not None and self.call >= len(self.seen):
             raise LimbeckError(f"tap {self.name!r}: {self.path!r} ran {len(self.seen)} times")
         value, before = self.seen[self.call or 0]
-        if version(value) != before:
+        now = version(value)
+        if None not in (before, now) and before != now:
             raise LimbeckError(
                 f"tap {self.name!r} was overwritten by an in-place operation after module "
                 f"{self.path!r}; build what follows with inplace=False, or tap that instead"
@@ -59,11 +61,14 @@ class Tap:
 
 
 class Taps:
-    """The taps of one model: `with taps: model(x)`, then `taps.read()` by name."""
+    """The taps of one model: `with taps: model(x)`, then `taps.read()` by name.
 
-    def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
-        modules = modules_of(model)
-        self.taps = [Tap(name, modules) for name in names]
+    `others` are signals that are no modules; an error about a name may suggest one.
+    """
+
+    def __init__(self, model: nn.Module, names: Iterable[str], others: Iterable[str] = ()) -> None:
+        modules, others = modules_of(model), tuple(others)
+        self.taps = [Tap(name, modules, others) for name in names]
 
     def __enter__(self) -> None:
         if self.taps:
@@ -96,8 +101,11 @@ class Taps:
 def guard_hooks() -> None:
     """Let compiled code notice hooks; by default it reuses a graph that was traced without."""
     dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is not None:
+    if dynamo is None or torch.compiler.is_compiling():
+        return
+    if dynamo.config.skip_nnmodule_hook_guards:
         dynamo.config.skip_nnmodule_hook_guards = False
+        torch.compiler.reset()
 
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
@@ -116,21 +124,37 @@ def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def locate(name: str, modules: Mapping[str, nn.Module]) -> tuple[str, tuple[str, ...]]:
-    """The longest module path that `name` begins with (with its `#call`), and the fields left."""
+def plain(model: nn.Module) -> nn.Module:
+    """The model itself, without what DDP and `torch.compile` wrap around it."""
+    wrapped = model._modules.get("_orig_mod")
+    if isinstance(model, WRAPPERS):
+        wrapped = model.module
+    return model if wrapped is None else plain(wrapped)
+
+
+def locate(
+    name: str, modules: Mapping[str, nn.Module], others: Sequence[str] = ()
+) -> tuple[str, int | None, tuple[str, ...]]:
+    """The longest module path that `name` begins with, its `#call`, and the fields left."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
-        path = ".".join(parts[:length])
-        module = modules.get(path.partition("#")[0])
-        if module is not None and path and not (length < len(parts) and runs_not(module)):
-            if runs_not(module):
-                inside = [f"{path}.{child}" for child, _ in module.named_children()]
-                kind = type(module).__name__
-                raise LimbeckError(
-                    f"tap {name!r} is a {kind}, which never runs itself; tap one of {inside}"
-                )
-            return path, tuple(parts[length:])
-    hint = close(name, modules) or f"; there are {[p for p in modules if p and '.' not in p]}"
+        path, mark, call = ".".join(parts[:length]).partition("#")
+        fields = tuple(parts[length:])
+        clear = call.isdigit() == bool(mark) and all(fields) and "*" not in name
+        if not (path and path in modules and clear) or (fields and runs_not(modules[path])):
+            continue
+        if runs_not(modules[path]):
+            inside = [f"{path}.{child}" for child, _ in modules[path].named_children()]
+            kind = type(modules[path]).__name__
+            raise LimbeckError(
+                f"tap {name!r} is a {kind}, which never runs itself; tap one of {inside}"
+            )
+        return path, int(call) if mark else None, fields
+    paths = [path for path in modules if path]
+    hint = (
+        close(name, [*others, *paths])
+        or f"; there are {[path for path in paths if '.' not in path]}"
+    )
     raise LimbeckError(f"tap must name a module of the model, got {name!r}{hint}")
 
 
@@ -138,7 +162,7 @@ def runs_not(module: nn.Module) -> bool:
     return isinstance(module, nn.ModuleList | nn.ModuleDict)
 
 
-def select(value: Any, fields: Iterable[str], name: str) -> Any:
+def select(value: Any, fields: Iterable[str], name: str, hint: str = "") -> Any:
     """A field of a tuple or mapping, of a field, ...; raises LimbeckError with what there is."""
     for field in fields:
         if isinstance(value, Mapping) and field in value:
@@ -148,7 +172,8 @@ def select(value: Any, fields: Iterable[str], name: str) -> Any:
         elif isinstance(value, tuple) and field in getattr(value, "_fields", ()):
             value = getattr(value, field)
         else:
-            raise LimbeckError(f"signal {name!r} has no field {field!r}: it is {describe(value)}")
+            what = describe(value)
+            raise LimbeckError(f"signal {name!r} has no field {field!r}: it is {what}{hint}")
     return value
 
 
@@ -163,8 +188,8 @@ def describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def version(value: Any) -> int:
-    """How often a tensor was changed in place; compiled code has no such count."""
+def version(value: Any) -> int | None:
+    """How often a tensor was changed in place, where that is counted: not in compiled code."""
     if torch.compiler.is_compiling() or not isinstance(value, Tensor) or value.is_inference():
-        return 0
+        return None
     return value._version

@@ -74,6 +74,24 @@ def cross_entropy(
     return _mean(item, s.shape[:-1], valid, weight, count)
 
 
+def hard(
+    s: Array,
+    t: Array,
+    mask: Array | None = None,
+    weight: Array | None = None,
+    count: float | None = None,
+) -> float:
+    """Mean over items of minus the log probability of the class that the source prefers."""
+
+    def item(i: tuple[int, ...]) -> float:
+        best = 0
+        for c in range(1, t.shape[-1]):
+            best = c if t[i][c] > t[i][best] else best
+        return -_log_softmax(s[i])[best]
+
+    return _mean(item, s.shape[:-1], mask, weight, count)
+
+
 def hint(
     s: Array,
     t: Array,

@@ -65,6 +65,7 @@ HARD = {
     ),
     "cross_entropy mixed": Subject(partial(losses.cross_entropy, label_smoothing=0.1), mixed),
 }
+PSEUDO = {"hard": Subject(losses.hard, alike(3, 5), 3)}
 FEATURES = {
     "hint": Subject(losses.hint, alike(4, 2, 3), 6),
     "hint of tokens": Subject(partial(losses.hint, axis=-1), alike(3, 4), 3),
@@ -74,7 +75,7 @@ RELATIONS = {
     "rkd_distance": Subject(losses.rkd_distance, alike(4)),
     "rkd_angle": Subject(losses.rkd_angle, alike(2, 2)),
 }
-LOGITS = DIVERGENCES | HARD
+LOGITS = DIVERGENCES | HARD | PSEUDO
 ITEMS = LOGITS | FEATURES
 ALL = ITEMS | RELATIONS
 ZERO_AT_EQUALITY = DIVERGENCES | FEATURES | RELATIONS

@@ -145,7 +145,7 @@ def test_b022_positions_are_averaged() -> None:
     assert both(losses.kl, SEQ_S, SEQ_T) == right(0.434620047)
 
 
-@each("loss", [losses.kl, losses.reverse_kl])
+@each("loss", [losses.kl, losses.reverse_kl, losses.hard])
 def test_b023_a_sigmoid_head_is_refused(loss: Callable[..., Tensor]) -> None:
     with pytest.raises(ValueError, match="sigmoid head as two logits"):
         loss(rows([0.5]), rows([2.0]))
@@ -189,6 +189,7 @@ def test_b038_a_divergence_reaches_zero_and_a_cross_entropy_does_not() -> None:
     assert both(losses.kl, S, T) == right(soft - entropy)
     assert both(losses.kl, T, T.clone()) == 0
     assert both(losses.cross_entropy, S, T.argmax(-1)) == right(0.99345135)
+    assert both(losses.hard, S, T) == right(0.99345135)
 
 
 def test_b041_label_smoothing_moves_the_hard_term_alone() -> None:

@@ -167,7 +167,7 @@ def test_coinciding_samples_are_finite(name: str, dtype: torch.dtype) -> None:
         assert value >= 0
 
 
-@each("loss", [losses.kl, losses.reverse_kl, losses.cross_entropy])
+@each("loss", [losses.kl, losses.reverse_kl, losses.hard, losses.cross_entropy])
 def test_a_single_class_is_refused(loss: Callable[..., Tensor]) -> None:
     t = torch.zeros(2, dtype=torch.long) if loss is losses.cross_entropy else torch.ones(2, 1)
     with pytest.raises(ValueError, match="2 classes"):

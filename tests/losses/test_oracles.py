@@ -80,6 +80,17 @@ def divergence(draw: Draw, name: str) -> Case:
 
 
 @st.composite
+def pseudo_labels(draw: Draw) -> Case:
+    items, classes = draw(ITEMS), draw(st.integers(2, 5))
+    rng, (s, t) = arrays(draw, (*items, classes), (*items, classes))
+    if draw(st.booleans()):
+        t = t.round()  # of classes that tie, the first
+    call, twin = drawn_items(draw, rng, items)
+    axis = draw(st.integers(-1, len(items)))
+    return Case(losses.hard, oracles.hard, s, t, call | {"axis": axis}, twin, axis)
+
+
+@st.composite
 def labels(draw: Draw, soft: bool) -> Case:
     items, classes = draw(ITEMS), draw(st.integers(2, 5))
     rng, (s,) = arrays(draw, (*items, classes))
@@ -128,6 +139,7 @@ CASES = {
     "reverse_kl": divergence("reverse_kl"),
     "cross_entropy of labels": labels(soft=False),
     "cross_entropy of distributions": labels(soft=True),
+    "hard": pseudo_labels(),
     "hint": features(),
     "attention": maps(),
     "rkd_distance": embeddings("rkd_distance"),

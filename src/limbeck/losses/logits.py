@@ -84,6 +84,7 @@ def reverse_kl(
         Gu et al., "MiniLLM", ICLR 2024, arXiv 2306.08543; Agarwal et al., "GKD", ICLR 2024,
         arXiv 2306.13649. Both leave T^2 out: theirs is this value over T^2.
     """
+    reduction.same_shape(s, t)
     return kl(t, s, temperature=temperature, axis=axis, mask=mask, weight=weight, count=count)
 
 
@@ -122,11 +123,14 @@ def cross_entropy(
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+    _two_classes(s, axis)
     table = ops.of(s)
     s = table.moveaxis(table.float32(s), axis, -1)
     target, known = _targets(table, target, s, axis)
     mask = known if mask is None else known & reduction.valid(table, mask, s.shape[:-1])
     (s,) = reduction.only(table, mask, s)
+    if table.integer(target):
+        target = table.where(mask, target, -100)
     items = table.cross_entropy(s, target)
     if label_smoothing:
         smooth = -table.mean_log_softmax(s)
@@ -166,14 +170,18 @@ def hard(
     return reduction.mean(table, items, mask, weight, count)
 
 
-def _logits(s: Any, t: Any, axis: int) -> tuple[Any, Any, Any]:
-    """The operations, and both sides in float32 or better with the classes last."""
-    reduction.same_shape(s, t)
+def _two_classes(s: Any, axis: int) -> None:
     if s.shape[axis] < 2:
         raise ValueError(
             f"logits must have at least 2 classes, got shape {tuple(s.shape)} with axis {axis}; "
             "a softmax over one class is constant: give a sigmoid head as two logits (0, z)"
         )
+
+
+def _logits(s: Any, t: Any, axis: int) -> tuple[Any, Any, Any]:
+    """The operations, and both sides in float32 or better with the classes last."""
+    reduction.same_shape(s, t)
+    _two_classes(s, axis)
     table = ops.of(s)
     s, t = table.float32(s), table.float32(t)
     if axis not in (-1, s.ndim - 1):

@@ -1,5 +1,7 @@
 """The one reducer: a weighted sum over valid items, divided once."""
 
+import math
+from numbers import Real
 from types import ModuleType
 from typing import Any
 
@@ -16,23 +18,22 @@ def same_shape(s: Any, t: Any) -> None:
 def valid(ops: ModuleType, mask: Any, shape: tuple[int, ...]) -> Any:
     """`mask` as booleans of the items' `shape`; a prefix of it, such as (B,), is extended."""
     if tuple(mask.shape) != tuple(shape)[: mask.ndim]:
-        raise ValueError(f"mask must have the items' shape {shape}, got {tuple(mask.shape)}")
+        raise ValueError(f"mask must have the items' shape {tuple(shape)}, got {tuple(mask.shape)}")
     wide = mask.reshape(tuple(mask.shape) + (1,) * (len(shape) - mask.ndim))
     return ops.expand(wide != 0, tuple(shape))
 
 
 def mean(ops: ModuleType, items: Any, mask: Any, weight: Any, count: Any) -> Any:
     """sum_i weight_i items_i over the valid items, divided by `count` or by how many are valid."""
-    if isinstance(count, int | float) and count <= 0:
+    if isinstance(count, Real) and count <= 0:
         raise ValueError(f"count must be positive, got {count}; leave it out for the batch's own")
-    if mask is None and weight is None and count is None:
-        return ops.mean(items)
-    if mask is not None:
-        items = ops.where(mask, items, 0)
     if weight is not None:
         items = items * weight.reshape(tuple(weight.shape) + (1,) * (items.ndim - weight.ndim))
+    if mask is not None:
+        items = ops.where(mask, items, 0)
     if count is None:
-        count = items.shape.numel() if mask is None else ops.at_least(ops.sum(mask), 1)
+        size = max(math.prod(items.shape), 1)
+        count = size if mask is None else ops.at_least(ops.sum(mask), 1)
     return ops.sum(items) / count
 
 

@@ -73,9 +73,11 @@ def rkd_angle(s: Any, t: Any, *, mask: Any = None) -> Any:
     """
     table, s, t, alive = _embeddings(s, t, mask)
     apart = ~table.eye(len(s), s) & alive[:, None] & alive[None, :]
-    triples = apart[:, :, None] & apart[:, None, :] & apart[None, :, :]
+    n = table.sum(alive)
+    triples = apart[:, :, None] & apart[:, None, :] & (n > 2)
     cosines = (_cosines(table, x) for x in (s, t))
-    return reduction.mean(table, table.huber(*cosines), triples, None, None)
+    count = table.at_least(n * (n - 1) * (n - 2), 1)
+    return reduction.mean(table, table.huber(*cosines), triples, None, count)
 
 
 def _embeddings(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:

@@ -2,14 +2,18 @@
 
 from limbeck.models.build import build, check_spec, preprocess_of
 from limbeck.models.classes import ClassMap, check_classes
-from limbeck.models.cost import cost, suspicious_weights
+from limbeck.models.cost import cost
+from limbeck.models.head import fresh_head
+from limbeck.models.teacher import as_module, suspicious_weights
 
 __all__ = [
     "ClassMap",
+    "as_module",
     "build",
     "check_classes",
     "check_spec",
     "cost",
+    "fresh_head",
     "preprocess_of",
     "suspicious_weights",
 ]

@@ -1,33 +1,51 @@
-"""What a network costs, and whether its weights can be real."""
+"""What a network costs."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from limbeck.distiller import evaluating
+from limbeck.distiller import eagerly, evaluating
+
+log = logging.getLogger("limbeck")
 
 
 def cost(model: nn.Module, example: Tensor) -> dict[str, int]:
     """Parameters, bytes of the state, and floating-point operations for one example.
 
-    A multiply-add counts as two operations; `example` is one adapted input (1, ...).
+    A multiply-add counts as two operations (ResNet-18 at 224 px: 3.6e9); only matrix products,
+    convolutions and attention count. `example` (B, ...) is what the model takes; the model runs
+    once in eval mode, and its state and modes stay as they are.
+
+    Example:
+        >>> cost(nn.Linear(4, 3), torch.zeros(2, 4))
+        {'parameters': 15, 'flops': 24, 'bytes': 60}
     """
-    with torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), evaluating(model), eagerly(), unfused_attention(), counter:
         model(example)
+    flops = counter.get_total_flops() // len(example)
+    if not flops:
+        log.warning("%s has no operation that is counted: its flops read 0", type(model).__name__)
     state = model.state_dict().values()
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "flops": counter.get_total_flops() // len(example),
+        "flops": flops,
         "bytes": sum(tensor.numel() * tensor.element_size() for tensor in state),
     }
 
 
-def suspicious_weights(model: nn.Module) -> str | None:
-    """Why these weights cannot have been trained, or None."""
-    weights = [p for p in model.parameters() if p.ndim >= 2]
-    bad = [name for name, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
-    if bad:
-        return f"{bad[0]} is not finite"
-    if weights and all(not bool(p.any()) for p in weights):
-        return "all of them are zero"
-    return None
+@contextmanager
+def unfused_attention() -> Iterator[None]:
+    """Attention as matrix products: its fused kernels count as nothing on the CPU."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

@@ -60,9 +60,11 @@ def cross_entropy(s: Array, target: Array) -> Array:
     """Rows of -sum_c target_c log softmax(s)_c; integer targets below 0 give 0."""
     log_q = log_softmax(s)
     if integer(target):
-        index = np.maximum(target, 0)[..., None]
-        picked = np.take_along_axis(log_q, index, -1)[..., 0]
-        return -np.where(target >= 0, picked, 0)
+        known = target != -100
+        if np.any(known & (target < 0)):
+            raise IndexError(f"label {target[known].min()} is out of bounds")
+        picked = np.take_along_axis(log_q, np.where(known, target, 0)[..., None], -1)[..., 0]
+        return -np.where(known, picked, 0)
     with np.errstate(invalid="ignore"):
         return -np.where(target == 0, 0, target * log_q).sum(-1)
 

@@ -12,10 +12,15 @@ LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
 abs = torch.abs
 any = torch.any
 detach = torch.Tensor.detach
-matmul = torch.matmul
 moveaxis = torch.moveaxis
 sqrt = torch.sqrt
 where = torch.where
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """In the precision of the arrays, whatever autocast says."""
+    with torch.autocast(a.device.type, enabled=False):
+        return torch.matmul(a, b)
 
 
 def float32(x: Tensor) -> Tensor:
@@ -67,7 +72,7 @@ class _KL(torch.autograd.Function):
         log_p = torch.log_softmax(t, -1).clamp_(min=LOWEST)
         p = log_p.exp()
         ratio = log_p.sub_(log_q)
-        rows = torch.linalg.vecdot(p, ratio)
+        rows = (p * ratio).sum(-1)
         if ctx.needs_input_grad[1]:
             ctx.save_for_backward(log_q.exp_().sub_(p), p * (ratio - rows.unsqueeze(-1)))
         else:

@@ -1,13 +1,16 @@
 """What the command line does with a recipe: fit the teacher, train, evaluate, compare."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from limbeck.checkpoint import write_text
-from limbeck.compare import compare
+from limbeck.compare import Runner, compare
 from limbeck.errors import RecipeError
 from limbeck.evaluate import evaluate
 from limbeck.reader import Answer
@@ -22,9 +25,16 @@ from limbeck.train.ranks import Ranks, joined
 
 
 def run(
-    recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool = False
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    record: Path | None = None,
 ) -> dict[str, Any]:
     """Trains a recipe's student in a run folder, and evaluates it; the evaluation.
+
+    `record` is a folder where a recorded teacher's answers are kept for other runs of this seed.
 
     Raises:
         LimbeckError: a folder in use, a recipe that is not the one to resume, a failed training.
@@ -34,7 +44,9 @@ def run(
             same_recipe(recipe, folder)
         opened = open_run(recipe, folder, ranks, resume=resume, overwrite=overwrite)
         built = assemble(with_teacher(recipe, folder / "teacher", ranks), ranks)
+        recalled(built, record)
         train(built.job(opened, ranks), resume=resume and opened.last.exists())
+        remember(built, record)
         return assess(built, folder) if ranks.first else {}
 
 
@@ -124,19 +136,53 @@ def compare_recipe(
     arms = chosen(arms_of(recipe), only)
     if not {LABELS, DISTILLED} <= arms.keys():
         raise RecipeError([f"a comparison needs the arms {LABELS!r} and {DISTILLED!r}"])
-
-    def arm(name: str, seed: int, folder: Path) -> None:
-        seeded = with_teacher(
-            arms[name].model_copy(update={"seed": seed}), out / "teachers" / f"seed-{seed}", Ranks()
-        )
-        run(seeded, folder, resume=(folder / "recipe.yaml").exists())
-
     return compare(
         list(arms),
         range(seeds or recipe.compare.seeds),
-        arm,
+        runner(arms, out / "teachers"),
         out,
         baseline=LABELS,
         subject=DISTILLED,
         recipe=recipe.data.train,
     )
+
+
+def runner(arms: Mapping[str, Recipe], teachers: Path) -> Runner:
+    """Runs one arm with one seed; the arms of a seed share its teacher and what that has said."""
+
+    def arm(name: str, seed: int, folder: Path) -> None:
+        home = teachers / f"seed-{seed}"
+        recipe = with_teacher(arms[name].model_copy(update={"seed": seed}), home, Ranks())
+        run(recipe, folder, resume=(folder / "recipe.yaml").exists(), record=home)
+
+    return arm
+
+
+def recalled(built: Built, home: Path | None) -> None:
+    """Fills a recorded teacher from an earlier record, if there is one."""
+    source = built.distiller.sources.get("teacher")
+    if home is not None and isinstance(source, Recorded) and record_in(home).exists():
+        source.load(record_in(home), fingerprint(built))
+
+
+def remember(built: Built, home: Path | None) -> None:
+    """Keeps what a recorded teacher said."""
+    source = built.distiller.sources.get("teacher")
+    if home is not None and isinstance(source, Recorded):
+        home.mkdir(parents=True, exist_ok=True)
+        source.save(record_in(home), fingerprint(built))
+
+
+def record_in(home: Path) -> Path:
+    return home / "record.safetensors"
+
+
+def fingerprint(built: Built) -> str:
+    """What a record depends on: the teacher's weights and block, the images, their views."""
+    recipe = built.recipe
+    assert recipe.teacher is not None
+    digest = hashlib.sha256(f"{recipe.seed} {recipe.data} {recipe.teacher}".encode())
+    for module in built.distiller.sources["teacher"].modules():
+        for value in module.state_dict().values():
+            digest.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

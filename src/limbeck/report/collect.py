@@ -119,7 +119,7 @@ def tree(path: Path, problems: dict[str, str]) -> dict[str, object]:
     if found is None:
         return {}
     try:
-        value = json.loads(found)
+        value = json.loads(found, parse_constant=lambda _: None)
     except ValueError:
         value = None
     if not isinstance(value, dict):

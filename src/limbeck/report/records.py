@@ -95,7 +95,7 @@ class Gain(Record):
 
     arm: str
     against: str
-    per_seed: list[float] = []
+    per_seed: list[float | None] = []
     mean: float | None = None
     low: float | None = None
     high: float | None = None

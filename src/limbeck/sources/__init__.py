@@ -5,8 +5,8 @@ before it (the student's signals first), and returns at least the signals in `wa
 """
 
 from limbeck.sources.ensemble import Ensemble
-from limbeck.sources.frozen import Frozen
+from limbeck.sources.frozen import Frozen, as_source
 from limbeck.sources.recorded import Recorded
 from limbeck.sources.source import Source
 
-__all__ = ["Ensemble", "Frozen", "Recorded", "Source"]
+__all__ = ["Ensemble", "Frozen", "Recorded", "Source", "as_source"]

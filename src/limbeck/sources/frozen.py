@@ -73,5 +73,19 @@ def cast(inputs: Any, dtype: torch.dtype | None) -> Any:
     if isinstance(inputs, Mapping):
         return {key: cast(value, dtype) for key, value in inputs.items()}
     if isinstance(inputs, tuple | list):
-        return type(inputs)(cast(value, dtype) for value in inputs)
+        values = [cast(value, dtype) for value in inputs]
+        return type(inputs)(*values) if hasattr(inputs, "_fields") else type(inputs)(values)
     return inputs
+
+
+def as_source(name: str, source: Any) -> Source:
+    """A plain module or a reader as the frozen teacher that it is meant to be."""
+    if isinstance(source, Source):
+        return source
+    if isinstance(source, Reader):
+        return Frozen(source.model, inputs=source.inputs, names=source.names)
+    if isinstance(source, nn.Module):
+        return Frozen(source)
+    raise TypeError(
+        f"{name!r} must be an nn.Module, a Reader or a Source, got {type(source).__name__}"
+    )

@@ -1,13 +1,19 @@
 """A source that is asked once for each sample and view, and remembers."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from limbeck.checkpoint import atomic
 from limbeck.errors import LimbeckError
+from limbeck.reader import Reader
 from limbeck.signals import Batch, Signals
+from limbeck.sources.frozen import as_source
 from limbeck.sources.source import Source
 
 
@@ -19,7 +25,7 @@ class Recorded(Source):
     one a row), and a view of a sample must always be the same image.
 
     Args:
-        source: who is asked.
+        source: who is asked; a plain module is `Frozen`.
         samples: how many samples there are.
         views: how many views of each are recycled.
 
@@ -27,20 +33,23 @@ class Recorded(Source):
         LimbeckError: a batch without ids or view, ids or views out of range.
     """
 
-    def __init__(self, source: Source, *, samples: int, views: int = 1) -> None:
-        self.source, self.samples, self.views = source, samples, views
+    def __init__(
+        self, source: nn.Module | Reader | Source, *, samples: int, views: int = 1
+    ) -> None:
+        self.source, self.samples, self.views = as_source("source", source), samples, views
         self.records: dict[str, Tensor] = {}
-        self.known = torch.zeros(views * samples, dtype=torch.bool)
+        self.known = torch.zeros(views, samples, dtype=torch.bool)
 
     def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
         rows = self.rows(batch)
         if not self.records.keys() >= set(wants) or not bool(self.known[rows].all()):
-            self.record(rows, self.source(batch, signals, wants))
+            everything = list(dict.fromkeys([*self.records, *wants]))
+            self.record(rows, self.source(batch, signals, everything))
         device = batch.data["ids"].device
         return {want: self.records[want][rows].to(device) for want in wants}
 
-    def rows(self, batch: Batch) -> Tensor:
-        """Where the batch's samples stand in the record."""
+    def rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Where the batch's samples stand in the record: view and id of each."""
         missing = [name for name in ("ids", "view") if name not in batch.data]
         if missing:
             raise LimbeckError(
@@ -50,35 +59,59 @@ class Recorded(Source):
         for name, values, limit in (("ids", ids, self.samples), ("view", view, self.views)):
             if bool(((values < 0) | (values >= limit)).any()):
                 raise LimbeckError(f"{name} must be in 0..{limit - 1}, got {values.tolist()}")
-        return view * self.samples + ids
+        return view, ids
 
-    def record(self, rows: Tensor, answer: Mapping[str, Tensor]) -> None:
+    def record(self, rows: tuple[Tensor, Tensor], answer: Mapping[str, Tensor]) -> None:
         """Keeps what the source said for the rows that are not known yet."""
         fresh = answer.keys() - self.records.keys()
         for want in fresh:
-            shape = (len(self.known), *answer[want].shape[1:])
-            self.records[want] = torch.zeros(shape)
+            self.records[want] = torch.zeros(*self.known.shape, *answer[want].shape[1:])
         if fresh:
             self.known.zero_()
         new = ~self.known[rows]
+        view, ids = rows
         for want, value in answer.items():
-            self.records[want][rows[new]] = value.detach()[new.to(value.device)].float().cpu()
+            fresh_rows = value.detach()[new.to(value.device)].float().cpu()
+            self.records[want][view[new], ids[new]] = fresh_rows
         self.known[rows] = True
+
+    def save(self, path: Path, made_by: str) -> None:
+        """Writes the record; `made_by` says what it is the record of."""
+        with atomic(path) as temporary:
+            save_file(self.state_dict(), temporary, metadata={"made_by": made_by})
+
+    def load(self, path: Path, made_by: str) -> None:
+        """Reads a record that was made in the same way.
+
+        Raises:
+            LimbeckError: a record of another teacher, of other images or other views.
+        """
+        with safe_open(path, "pt") as file:
+            theirs = file.metadata()["made_by"]
+            if theirs != made_by:
+                raise LimbeckError(
+                    f"{path} must be a record of {made_by}, but it is one of {theirs}; remove it"
+                )
+            names = list(file.keys())
+            self.load_state_dict({name: file.get_tensor(name) for name in names})
 
     def check(self, wants: Sequence[str]) -> None:
         self.source.check(wants)
+
+    def advance(self, progress: float) -> None:
+        self.source.advance(progress)
 
     def modules(self) -> list[nn.Module]:
         return self.source.modules()
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"known": self.known, **self.records}
+        return {"known": self.known.clone(), **self.records}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         if state["known"].shape != self.known.shape:
             raise LimbeckError(
                 f"the record must hold {self.views} views of {self.samples} samples, "
-                f"got {len(state['known'])} rows"
+                f"got {' views of '.join(map(str, state['known'].shape))}"
             )
-        self.known = state["known"].clone()
-        self.records = {name: value for name, value in state.items() if name != "known"}
+        self.records = {name: value.clone() for name, value in state.items()}
+        self.known = self.records.pop("known")
