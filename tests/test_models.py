@@ -185,7 +185,7 @@ def test_published_weights_come_through_timm(
     tagged = build(
         "timm:resnet10t", classes=10, pretrained="c3_in1k", fit_head=True, options=options
     )
-    assert tagged.fc.out_features == 10
+    assert tagged.fc.out_features == tagged.num_classes == 10
     assert torch.equal(tagged.conv1[0].weight, source.conv1[0].weight)
     assert "replaced fc (1000 outputs) by a fresh layer of 10" in info.text
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from limbeck.objective import Term as Term
     from limbeck.objective import truth as truth
     from limbeck.reader import Reader as Reader
+    from limbeck.recipe import load as load
     from limbeck.signals import Step as Step
     from limbeck.sources import Ensemble as Ensemble
     from limbeck.sources import Frozen as Frozen
@@ -29,6 +30,7 @@ HOMES = {
     "Recorded": "limbeck.sources",
     "Step": "limbeck.signals",
     "Term": "limbeck.objective",
+    "load": "limbeck.recipe",
     "truth": "limbeck.objective",
 }
 MODULES = ("losses", "projectors", "schedules")

@@ -60,7 +60,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(package_name="limbeck")
 def main(debug: bool) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("limbeck").setLevel(logging.INFO)
 
 
 @main.command()

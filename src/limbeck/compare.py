@@ -38,28 +38,31 @@ class Gain:
     against: str
     per_seed: list[float]
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
     def verdict(self) -> Verdict:
         """`gain` where the interval lies above 0, `loss` below, and else nothing was shown."""
-        if self.low > 0:
-            return "gain"
-        return "loss" if self.high < 0 else "no gain shown"
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return "no gain shown"
+        return "gain" if self.low > 0 else "loss"
+
+    @property
+    def interval(self) -> str:
+        """The interval in points, in words."""
+        if self.low is None or self.high is None:
+            return "one seed, no interval"
+        return f"95 % interval {100 * self.low:+.2f} to {100 * self.high:+.2f}"
 
     def text(self) -> str:
         """The verdict in one line."""
-        beats = {"gain": "beats", "loss": "loses to", "no gain shown": "against"}[self.verdict]
-        points = [f"{100 * value:+.2f}" for value in (self.mean, self.low, self.high)]
-        n = len(self.per_seed)
-        interval = (
-            f"95 % interval {points[1]} to {points[2]}, {n} seeds"
-            if math.isfinite(self.low)
-            else "one seed, no interval"
-        )
+        verb = {"gain": "beats", "loss": "loses to", "no gain shown": "against"}[self.verdict]
+        points = f"{100 * self.mean:+.2f} points"
+        seeds = len(self.per_seed)
         return (
-            f"{self.verdict}: {self.arm} {beats} {self.against} by {points[0]} points ({interval})"
+            f"{self.verdict}: {self.arm} {verb} {self.against} by {points} "
+            f"({self.interval}, seeds: {seeds})"
         )
 
 
@@ -73,7 +76,7 @@ def gain(arm: str, against: str, ours: Sequence[float], theirs: Sequence[float])
     pairs = [a - b for a, b in zip(ours, theirs, strict=True)]
     mean = statistics.fmean(pairs)
     if len(pairs) < 2:
-        return Gain(arm, against, pairs, mean, -math.inf, math.inf)
+        return Gain(arm, against, pairs, mean, None, None)
     half = t_quantile(len(pairs) - 1) * statistics.stdev(pairs) / math.sqrt(len(pairs))
     return Gain(arm, against, pairs, mean, mean - half, mean + half)
 
@@ -131,8 +134,9 @@ def compare(
             if not finished(folder):
                 run(arm, seed, folder)
             outcomes[arm].append(outcome(folder, seed, out))
-    document = judged(outcomes, baseline, subject) | {"recipe": recipe, "seeds": list(seeds)}
-    write_text(out / "compare.json", json.dumps(document, indent=1, allow_nan=True) + "\n")
+    document = judged(outcomes, baseline, subject) | models(outcomes[subject], out)
+    document |= {"recipe": recipe, "seeds": list(seeds)}
+    write_text(out / "compare.json", json.dumps(document, indent=1) + "\n")
     return document
 
 
@@ -155,6 +159,27 @@ def judged(
     }
 
 
+def models(runs: Sequence[Outcome], out: Path) -> dict[str, Any]:
+    """Accuracy of the teacher of each seed, and what teacher and student cost."""
+    documents = [evaluation(out / run.folder) for run in runs]
+    teachers = [document["teacher"] for document in documents if document["teacher"]]
+    found: dict[str, Any] = {"student": cost_in(documents[0]), "teacher": None}
+    if teachers:
+        scores = [teacher["top1"] for teacher in teachers]
+        pairs = [{"seed": r.seed, "top1": s} for r, s in zip(runs, scores, strict=True)]
+        mean = statistics.fmean(scores)
+        found["teacher"] = {"runs": pairs, "mean": mean, **cost_in(teachers[0])}
+    return found
+
+
+def cost_in(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: document[key] for key in ("parameters", "flops", "bytes", "latency_ms")}
+
+
+def evaluation(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+
+
 def summary(runs: Sequence[Outcome]) -> dict[str, Any]:
     scores = [run.top1 for run in runs]
     return {
@@ -171,7 +196,7 @@ def finished(folder: Path) -> bool:
 
 def outcome(folder: Path, seed: int, out: Path) -> Outcome:
     """Reads a finished run."""
-    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    score = evaluation(folder)
     lines = read_lines(folder / "metrics.jsonl")
     done = next((line for line in lines if line["kind"] == "done"), None)
     if done is None:
@@ -179,9 +204,9 @@ def outcome(folder: Path, seed: int, out: Path) -> Outcome:
     return Outcome(
         seed=seed,
         folder=str(folder.relative_to(out)),
-        top1=evaluation["top1"],
-        nll=evaluation["nll"],
-        ece=evaluation["ece"],
+        top1=score["top1"],
+        nll=score["nll"],
+        ece=score["ece"],
         seconds=done["seconds"],
         steps=done["step"],
         images=done["images"],
@@ -208,10 +233,6 @@ def table(document: Mapping[str, Any]) -> str:
         mean = f"{100 * row['mean']:.2f} ± {100 * row['std']:.2f}"
         lines.append(f"{arm:<{width}}  {mean:<14}  {seeds}   {row['seconds']:.1f} s a run")
     lines.append("")
-    for g in document["gains"]:
-        low, high = 100 * g["low"], 100 * g["high"]
-        lines.append(
-            f"{g['arm']} - {g['against']}: {100 * g['mean']:+.2f} points "
-            f"(95 % interval {low:+.2f} to {high:+.2f})"
-        )
+    for g in (Gain(**fields) for fields in document["gains"]):
+        lines.append(f"{g.arm} - {g.against}: {100 * g.mean:+.2f} points ({g.interval})")
     return "\n".join(lines)

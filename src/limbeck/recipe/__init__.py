@@ -3,6 +3,9 @@
 from limbeck.recipe.arms import arms_of as arms_of
 from limbeck.recipe.build import Built as Built
 from limbeck.recipe.build import assemble as assemble
+from limbeck.recipe.finished import evaluate_run as evaluate_run
+from limbeck.recipe.finished import export_run as export_run
+from limbeck.recipe.finished import load as load
 from limbeck.recipe.pipeline import compare_recipe as compare_recipe
 from limbeck.recipe.pipeline import run as run
 from limbeck.recipe.schema import Recipe as Recipe

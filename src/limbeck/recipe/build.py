@@ -8,9 +8,17 @@ from torch import nn
 
 from limbeck.checkpoint import load_weights
 from limbeck.data import Images, Loader, carve, derive, open_images, same_classes, withhold
-from limbeck.distiller import Distiller
+from limbeck.distiller import Distiller, evaluating
 from limbeck.errors import LimbeckError
-from limbeck.models import ClassMap, build, check_classes, preprocess_of, suspicious_weights
+from limbeck.inputs import Preprocess
+from limbeck.models import (
+    ClassMap,
+    build,
+    check_classes,
+    fresh_head,
+    preprocess_of,
+    suspicious_weights,
+)
 from limbeck.reader import Reader
 from limbeck.recipe.schema import Data, Model, Recipe, Teacher
 from limbeck.recipe.text import dump
@@ -66,13 +74,15 @@ def network(model: Model, classes: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     made = build(
         model.model,
-        classes=classes,
+        classes=model.outputs or classes,
         pretrained=model.pretrained,
         fit_head=model.fit_head,
         options=model.options,
     )
     if model.checkpoint is not None:
         load_weights(made, model.checkpoint, unsafe_pickle=model.unsafe_pickle)
+        if model.fit_head:
+            fresh_head(made, classes)
     return made
 
 
@@ -88,14 +98,16 @@ def teacher_source(block: Teacher, recipe: Recipe, images: Images) -> Source:
     """The frozen teacher, its classes mapped to the data's, its answers remembered on request."""
     count = len(block.classes) if block.classes else len(images.classes)
     made = network(block, count, derive(recipe.seed, "teacher"))
+    own = preprocess_of(made, block.model, block.pretrained)
+    view = block.preprocess(own, block.channels_last)
+    mapped = mapping(block, images)
+    check_classes(outputs(made, view, images), images.classes, mapped)
     reason = suspicious_weights(made)
     if reason:
         raise LimbeckError(f"the teacher's weights must be trained ones, but {reason}")
-    own = preprocess_of(made, block.model, block.pretrained)
-    mapped = class_names(block, images)
     source: Source = Frozen(
         precise(made, block),
-        inputs=block.preprocess(own, block.channels_last),
+        inputs=view,
         names={"output": lambda s: mapped(s["output"])} if mapped else None,
     )
     if block.record and recipe.data.views is not None:
@@ -103,13 +115,19 @@ def teacher_source(block: Teacher, recipe: Recipe, images: Images) -> Source:
     return source
 
 
-def class_names(block: Teacher, images: Images) -> ClassMap | None:
+def mapping(block: Teacher, images: Images) -> ClassMap | None:
     """The map from the teacher's classes to the data's, or None where they agree."""
     theirs = block.classes or list(images.classes)
     if block.class_map is None:
         check_classes(theirs, images.classes)
         return None
     return ClassMap.from_names(block.class_map, theirs, images.classes)
+
+
+def outputs(model: nn.Module, view: Preprocess, images: Images) -> int:
+    """How many classes a model answers with."""
+    with torch.no_grad(), evaluating(model):
+        return model(view(images.fetch(torch.tensor([0])))).shape[-1]
 
 
 def precise(model: nn.Module, block: Teacher) -> nn.Module:

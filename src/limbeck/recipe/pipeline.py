@@ -181,8 +181,10 @@ def fingerprint(built: Built) -> str:
     """What a record depends on: the teacher's weights and block, the images, their views."""
     recipe = built.recipe
     assert recipe.teacher is not None
-    digest = hashlib.sha256(f"{recipe.seed} {recipe.data} {recipe.teacher}".encode())
+    data = recipe.data
+    images = (data.train, data.valid, data.root, data.image_size, data.augment, data.views)
+    digest = hashlib.sha256(repr((recipe.seed, images, recipe.teacher)).encode())
     for module in built.distiller.sources["teacher"].modules():
         for value in module.state_dict().values():
-            digest.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -70,6 +70,9 @@ class Model(Block):
     checkpoint: Path | None = Field(None, description="safetensors, or torch with plain tensors")
     unsafe_pickle: bool = Field(False, description="run the code inside a pickled checkpoint")
     fit_head: bool = Field(False, description="replace the last layer to fit the classes")
+    outputs: PositiveInt | None = Field(
+        None, description="classes of the checkpoint, where they are not the data's"
+    )
     options: dict[str, Any] = Field({}, description="further keywords of the model")
     mean: tuple[float, ...] | None = Field(None, description="per channel, of 0..1")
     std: tuple[float, ...] | None = Field(None, description="per channel, of 0..1")

@@ -44,7 +44,9 @@ def together(bins: Sequence[Bin]) -> Bin:
 def confusion(scores: Sequence[Scores]) -> list[list[int]]:
     """The sum of the confusion matrices, rows the truth and columns the prediction."""
     matrices = [each.confusion for each in alike(scores) if each.confusion]
-    return [[sum(cells) for cells in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
+    return [
+        [sum(cells) for cells in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)
+    ]
 
 
 def classes(scores: Sequence[Scores]) -> dict[str, float]:
@@ -54,9 +56,7 @@ def classes(scores: Sequence[Scores]) -> dict[str, float]:
     return {name: value for name, value in means.items() if value is not None}
 
 
-def class_gains(
-    ours: Mapping[int, Scores], theirs: Mapping[int, Scores]
-) -> dict[str, list[float]]:
+def class_gains(ours: Mapping[int, Scores], theirs: Mapping[int, Scores]) -> dict[str, list[float]]:
     """For each class the accuracy of `ours` minus `theirs`, a number for each shared seed."""
     gains: dict[str, list[float]] = {}
     for seed in (seed for seed in ours if seed in theirs):

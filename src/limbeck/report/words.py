@@ -1,5 +1,7 @@
 """Numbers as a reader wants them; what is missing is a dash."""
 
+import re
+
 MISSING = "–"
 MINUS = "−"
 
@@ -89,6 +91,15 @@ def times(larger: float | None, smaller: float | None) -> str:
     '10.2×'
     """
     return MISSING if larger is None or not smaller else f"{larger / smaller:.3g}×"
+
+
+def tied(text: str) -> str:
+    """`text` with every number kept on the line of its unit.
+
+    >>> tied("7 runs in 3.1 s").split(" ")
+    ['7', 'runs', 'in', '3.1\\xa0s']
+    """
+    return re.sub(r"(?<=\d) (?=(%|s|ms|min|h|points|seeds?)\b|%)", "\u00a0", text)
 
 
 def sentence(text: str) -> str:

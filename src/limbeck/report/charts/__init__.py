@@ -1,4 +1,4 @@
-"""Charts as inline SVG: colours are CSS variables, every style also has its own mark and pattern."""
+"""Charts as inline SVG in CSS colours; every style has a mark and a pattern of its own."""
 
 from limbeck.report.charts.dots import Row as Row
 from limbeck.report.charts.dots import bars as bars

@@ -10,6 +10,7 @@ from limbeck.report.charts.ink import TEACHER, clipped, drawing, mark, stroke, w
 from limbeck.report.charts.scale import Scale, span
 
 ROW, TOP, FOOT = 24.0, 8.0, 42.0
+LONGEST = 30
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,11 @@ def dots(rows: Sequence[Row], x: str, zero: bool = False) -> Markup:
     scale = across(rows, span([*values, 0.0] if zero else values))
     bottom = TOP + ROW * len(rows)
     parts = [axis(scale, bottom, x)]
+    strong = outstanding(rows)
     if zero:
         parts.append(stroke(scale(0), TOP, scale(0), bottom, "zero"))
     for row, y in zip(rows, middles(rows), strict=True):
-        parts.extend([*names(row, y), *interval(row, scale, y)])
+        parts.extend([*names(row, y, strong), *interval(row, scale, y)])
         parts.append(mark(scale(row.value), y, row.style, f"{row.label}: {row.text}", size=4.5))
     return drawing(WIDTH, bottom + FOOT, said(rows, x), parts)
 
@@ -54,15 +56,16 @@ def bars(rows: Sequence[Row], x: str) -> Markup:
     bottom = TOP + ROW * len(rows)
     parts = [axis(scale, bottom, x)]
     bar = Markup('<rect class="bar s{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="10"/>')
+    strong = outstanding(rows)
     for row, y in zip(rows, middles(rows), strict=True):
         long = max(1.0, scale(row.value) - scale(0))
-        parts.extend([*names(row, y), bar.format(row.style, scale(0), y - 5, long)])
+        parts.extend([*names(row, y, strong), bar.format(row.style, scale(0), y - 5, long)])
     return drawing(WIDTH, bottom + FOOT, said(rows, x), parts)
 
 
 def across(rows: Sequence[Row], values: tuple[float, float]) -> Scale:
     """The scale between the longest name and the longest text."""
-    left = max(width(clipped(row.label)) for row in rows) + 14
+    left = max(width(clipped(row.label, LONGEST)) for row in rows) + 14
     right = WIDTH - max(width(row.text) for row in rows) - 12
     return Scale(*values, left, right)
 
@@ -82,11 +85,17 @@ def axis(scale: Scale, bottom: float, title: str) -> Markup:
     return Markup("").join(parts)
 
 
-def names(row: Row, y: float) -> list[Markup]:
+def outstanding(rows: Sequence[Row]) -> Row | None:
+    """The row that the chart is about, if it is about one."""
+    accented = [row for row in rows if row.style == 0]
+    return accented[0] if len(accented) == 1 else None
+
+
+def names(row: Row, y: float, strong: Row | None) -> list[Markup]:
     """The name at the left and the value in words at the right."""
-    kind = "name strong" if row.style == 0 else "name"
+    kind = "name strong" if row is strong else "name"
     return [
-        words(0, y + 4, clipped(row.label), kind=kind),
+        words(0, y + 4, clipped(row.label, LONGEST), kind=kind),
         words(WIDTH, y + 4, row.text, "end", kind),
     ]
 

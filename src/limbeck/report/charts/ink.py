@@ -53,7 +53,16 @@ def outline(x: float, y: float, shape: str, size: float) -> str:
         "diamond": [(0, -b), (b, 0), (0, b), (-b, 0)],
         "up": [(0, -b), (b, a), (-b, a)],
         "down": [(0, b), (b, -a), (-b, -a)],
-        "cross": [(-a, -a), (0, -a / 3), (a, -a), (a / 3, 0), (a, a), (0, a / 3), (-a, a), (-a / 3, 0)],
+        "cross": [
+            (-a, -a),
+            (0, -a / 3),
+            (a, -a),
+            (a / 3, 0),
+            (a, a),
+            (0, a / 3),
+            (-a, a),
+            (-a / 3, 0),
+        ],
     }[shape]
     return "M" + "L".join(f"{x + dx:.1f} {y + dy:.1f}" for dx, dy in corners) + "Z"
 

@@ -36,12 +36,14 @@ class Scale:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Multiples of 1, 2, 2.5 or 5 times a power of ten in `low..high`.
+    """About `about` multiples of 1, 2, 2.5 or 5 times a power of ten in `low..high`.
 
     >>> ticks(0, 97)
     [0.0, 20.0, 40.0, 60.0, 80.0]
+    >>> ticks(41, 94)
+    [50.0, 60.0, 70.0, 80.0, 90.0]
     """
-    raw = (high - low) / about
+    raw = 0.75 * (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= raw * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

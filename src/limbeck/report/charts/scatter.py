@@ -60,9 +60,7 @@ def tag(x: float, y: float, name: str, box: Box) -> list[Markup]:
     return parts
 
 
-def placed(
-    points: Sequence[tuple[float, float]], names: Sequence[str], room: Box
-) -> list[Box]:
+def placed(points: Sequence[tuple[float, float]], names: Sequence[str], room: Box) -> list[Box]:
     """A box for each name, the nearest free one, top point first."""
     taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     boxes: dict[int, Box] = {}

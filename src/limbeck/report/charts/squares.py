@@ -10,7 +10,7 @@ from limbeck.report.charts.ink import EMPTY, clipped, drawing, mark, stroke, wid
 from limbeck.report.charts.scale import Scale
 from limbeck.report.records import Bin
 
-SIDE, LARGEST = 300.0, 7.0
+SIDE, SMALLEST, LARGEST = 300.0, 2.2, 9.0
 FEW_CLASSES, DARK = 12, 0.62
 
 
@@ -26,7 +26,7 @@ def reliability(bins: Sequence[Bin], style: int, name: str) -> Markup:
         sure, right = 100 * bin.confidence, 100 * bin.accuracy
         parts.append(stroke(x(sure), y(sure), x(sure), y(right), "gap"))
         title = f"{bin.count} predictions at {sure:.1f} %: {right:.1f} % right"
-        size = max(1.8, LARGEST * math.sqrt(bin.count / total))
+        size = max(SMALLEST, LARGEST * math.sqrt(bin.count / total))
         parts.append(mark(x(sure), y(right), style, title, size))
     return drawing(SIDE, SIDE, f"accuracy against confidence of {name}", parts)
 
@@ -72,7 +72,7 @@ def square(
 
 def labels(names: Sequence[str], left: float, top: float, cell: float) -> Markup:
     """Names of the rows, and of the columns turned upright where they are long."""
-    kind = "name" if len(names) <= FEW_CLASSES else "name small"
+    kind = "name" if len(names) <= FEW_CLASSES else "name tiny"
     turned = Markup('<text class="{}" transform="translate({:.1f} {:.1f}) rotate(-90)">{}</text>')
     parts = []
     for index, name in enumerate(names):

@@ -1,0 +1,65 @@
+"""What can be done with a run folder: load its student, evaluate it, ship it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.checkpoint import load_weights
+from limbeck.errors import LimbeckError
+from limbeck.export import export
+from limbeck.inputs import Preprocess
+from limbeck.recipe.build import Built, assemble
+from limbeck.recipe.pipeline import assess, with_teacher
+from limbeck.recipe.schema import Recipe
+from limbeck.recipe.text import read
+from limbeck.train.ranks import Ranks
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """The recipe that a run folder was made by."""
+    if not (folder / "student.safetensors").is_file():
+        raise LimbeckError(f"{folder} must be a run folder with a student, as limbeck train leaves")
+    return read(folder / "recipe.yaml")
+
+
+def rebuilt(folder: Path) -> Built:
+    """A run's objects, its student as it was saved last."""
+    built = assemble(with_teacher(recipe_of(folder), folder / "teacher", Ranks()), Ranks())
+    load_weights(built.distiller.student, folder / "student.safetensors")
+    built.distiller.to(built.device)
+    return built
+
+
+def load(folder: str | Path) -> nn.Module:
+    """The student of a run folder: the plain module in eval mode, ready to use.
+
+    Raises:
+        LimbeckError: a folder that holds no finished student.
+    """
+    return rebuilt(Path(folder)).distiller.student.eval()
+
+
+def evaluate_run(folder: Path) -> dict[str, Any]:
+    """Evaluates a run's student and writes its `evaluation.json`."""
+    return assess(rebuilt(folder), folder)
+
+
+def export_run(folder: Path, out: Path, *, onnx: bool) -> dict[str, Any]:
+    """Ships a run's student as a folder of its own."""
+    built = rebuilt(folder)
+    block, images = built.recipe.student, built.splits.test
+    preprocess = built.distiller.reader.inputs
+    assert isinstance(preprocess, Preprocess)
+    channels, height, width = images.fetch(torch.tensor([0])).shape[1:]
+    return export(
+        built.distiller.student,
+        preprocess,
+        images.classes,
+        (channels, height, width),
+        out,
+        model=block.model,
+        options=block.options,
+        onnx=onnx,
+    )

@@ -1,0 +1,168 @@
+"""The sections that a run and a comparison share."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from limbeck.report import charts, pooled
+from limbeck.report.charts import Line, Point, Row
+from limbeck.report.history import History
+from limbeck.report.page import Cell, Figure, Section, Table, TableRow
+from limbeck.report.records import Cost, Scores
+from limbeck.report.words import count, decimal, percent
+
+EVALUATE = "needs evaluation.json; run `limbeck evaluate`"
+MOST_CLASSES, MOST_PAIRS, MOST_ROWS = 30, 12, 24
+
+
+class Model(NamedTuple):
+    """A student or a teacher: its place on paper, what it costs, and its seeds."""
+
+    name: str
+    style: int
+    top1: float | None
+    cost: Cost | None
+    scores: Sequence[Scores] = ()
+
+
+def curves(histories: Mapping[str, History], styles: Mapping[str, int], lead: str) -> Section:
+    """Accuracy of each split, learning rate, and the loss terms of each arm."""
+    figures = [*accuracy(histories, styles), *terms(histories), *rate(histories, styles)]
+    return Section("Curves", lead, figures=figures, needs="needs metrics.jsonl")
+
+
+def accuracy(histories: Mapping[str, History], styles: Mapping[str, int]) -> list[Figure]:
+    """A chart for each split, a line for each arm."""
+    splits = {split: None for each in histories.values() for split in each.accuracy}
+    found = []
+    for split in splits:
+        known = [
+            (arm, each.accuracy[split]) for arm, each in histories.items() if split in each.accuracy
+        ]
+        drawn = [
+            Line(arm, [(x, 100 * y) for x, y in curve], styles[arm])
+            for arm, curve in known
+            if curve
+        ]
+        found.append(Figure(f"Accuracy on {split}", charts.lines(drawn, "epoch", "top-1, %")))
+    return found
+
+
+def terms(histories: Mapping[str, History]) -> list[Figure]:
+    """A chart for each arm, a line for each term; a term has one style in all of them."""
+    names = list({name: None for each in histories.values() for name in each.terms})
+    parts = [name for name in names if name != "total"]
+    styles = {"total": 1} | dict(zip(parts, [0, *range(2, len(parts) + 1)], strict=True))
+    found = []
+    for arm, each in histories.items():
+        drawn = [Line(name, curve, styles[name]) for name, curve in each.terms.items() if curve]
+        if drawn:
+            only = f": {drawn[0].label}" if len(drawn) == 1 else " terms"
+            title = f"Loss{only}" + (f", {arm}" if len(histories) > 1 else "")
+            found.append(Figure(title, charts.lines(drawn, "step", "loss")))
+    return found
+
+
+def rate(histories: Mapping[str, History], styles: Mapping[str, int]) -> list[Figure]:
+    """The learning rate, one line where all arms share it."""
+    known = {arm: each.learning_rate for arm, each in histories.items() if each.learning_rate}
+    if not known:
+        return []
+    first = next(iter(known.values()))
+    if all(curve == first for curve in known.values()):
+        return [
+            Figure("Learning rate", charts.lines([Line("learning rate", first, 1)], "step", "rate"))
+        ]
+    drawn = [Line(arm, curve, styles[arm]) for arm, curve in known.items()]
+    return [Figure("Learning rate", charts.lines(drawn, "step", "rate"))]
+
+
+def size_and_speed(models: Sequence[Model]) -> Section:
+    """Accuracy against parameters and against latency."""
+    wanted = (
+        ("Accuracy against size", "parameters", "parameters"),
+        ("Accuracy against latency", "latency_ms", "latency of one image, ms"),
+    )
+    figures = []
+    for title, key, axis in wanted:
+        points = [
+            Point(f"{name} {percent(top1, 1)}", at, 100 * top1, style)
+            for name, style, top1, cost, _ in models
+            if top1 is not None and (at := getattr(cost, key, None))
+        ]
+        if points:
+            figures.append(Figure(title, charts.scatter(points, axis, "top-1, %")))
+    return Section("Size and speed", figures=figures, needs=EVALUATE)
+
+
+def calibration(models: Sequence[Model]) -> Section:
+    """A reliability diagram for each model."""
+    figures = []
+    for name, style, _, _, scores in models:
+        bins = pooled.reliability(scores)
+        if any(bin.count for bin in bins):
+            error = decimal(pooled.mean([each.ece for each in scores]))
+            title = f"{name}, ECE {error}"
+            figures.append(Figure(title, charts.reliability(bins, style, name)))
+    lead = (
+        "On the diagonal a model is right as often as it is sure. Above it is too modest, below it "
+        "too sure. The size of a dot is its share of the predictions."
+    )
+    return Section("Reliability", lead, figures=figures, needs=EVALUATE, small=True)
+
+
+def confusions(models: Sequence[Model]) -> Section:
+    """A heatmap for each model, or its most frequent mistakes where there are many classes."""
+    found = [(each, pooled.confusion(each.scores)) for each in models]
+    known = [(each.name, each.scores[0].classes, matrix) for each, matrix in found if matrix]
+    if any(len(classes) > MOST_CLASSES for _, classes, _ in known):
+        tables = [mistakes(name, classes, matrix) for name, classes, matrix in known]
+        return Section("Confusion", "The most frequent mistakes.", tables=tables, needs=EVALUATE)
+    lead = "Rows are the truth, columns the prediction; the stronger, the more of the row."
+    figures = [
+        Figure(name, charts.heatmap(matrix, classes, name)) for name, classes, matrix in known
+    ]
+    return Section("Confusion", lead, figures=figures, needs=EVALUATE)
+
+
+def mistakes(name: str, classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Table:
+    """The most confused pairs of classes."""
+    rows = [
+        TableRow(
+            classes[truth], [Cell(classes[guess]), Cell(count(number)), Cell(percent(share, 1))]
+        )
+        for truth, guess, number, share in pooled.confused(matrix, MOST_PAIRS)
+    ]
+    return Table(name, ["Truth", "Taken for", "Images", "Share of the class"], rows)
+
+
+def extremes(rows: Sequence[Row]) -> list[Row]:
+    """The rows by falling value; of very many only both ends."""
+    ordered = sorted(rows, key=lambda row: -row.value)
+    half = MOST_ROWS // 2
+    return ordered if len(ordered) <= MOST_ROWS else [*ordered[:half], *ordered[-half:]]
+
+
+def class_accuracy(name: str, ours: Sequence[Scores], theirs: Sequence[Scores]) -> list[Figure]:
+    """The accuracy of each class, the teacher's beside it."""
+    teacher = pooled.classes(theirs)
+    rows = [
+        Row(
+            label,
+            100 * value,
+            f"{100 * value:.1f}",
+            0,
+            teacher=None if label not in teacher else 100 * teacher[label],
+        )
+        for label, value in pooled.classes(ours).items()
+    ]
+    if not rows:
+        return []
+    beside = "Filled: student. Hollow: teacher. " if teacher else ""
+    caption = beside + ends_only(len(rows))
+    return [Figure(f"Accuracy by class, {name}", charts.dots(extremes(rows), "top-1, %"), caption)]
+
+
+def ends_only(classes: int) -> str:
+    """The remark that some classes are not shown."""
+    half = MOST_ROWS // 2
+    return "" if classes <= MOST_ROWS else f"The {half} best and {half} worst of {classes} classes."

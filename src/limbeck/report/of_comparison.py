@@ -1,0 +1,201 @@
+"""The report of a comparison: its verdict, its arms, and what stands behind them."""
+
+from collections.abc import Mapping, Sequence
+
+from limbeck.report import charts, figures, pooled
+from limbeck.report.arms import arms, budget, cost
+from limbeck.report.charts import TEACHER, Row
+from limbeck.report.collect import Compared, Run
+from limbeck.report.figures import Model
+from limbeck.report.history import mean_history
+from limbeck.report.page import Fact, Figure, Page, Section, flat
+from limbeck.report.records import Comparison, Gain, Scores
+from limbeck.report.words import decimal, percent, points, sentence, short, times
+
+VERDICTS = {
+    "gain": (
+        "▲",
+        "The whole interval lies above zero: the student is better for having had the teacher.",
+    ),
+    "no gain shown": (
+        "◆",
+        "The interval spans zero: these seeds do not show that the teacher helps.",
+    ),
+    "loss": (
+        "▼",
+        "The whole interval lies below zero: the student is worse for having had the teacher.",
+    ),
+}
+UNKNOWN = "One seed has no interval: without more of them nothing is shown."
+
+
+def comparison_page(found: Compared) -> Page:
+    """What a comparison and the files of its runs tell."""
+    record = found.record
+    styles = arm_styles(record)
+    ours = found.evaluations(record.subject)
+    teachers = [each.teacher for each in ours.values() if each.teacher is not None]
+    histories = {arm: mean_history(runs) for arm in record.arms if (runs := found.history(arm))}
+    everyone = models(found, styles)
+    subject, baseline = (everyone[arm] for arm in (record.subject, record.baseline))
+    behind = [teacher_model(record, teachers)] if record.teacher or teachers else []
+    sections = [
+        arms(record, styles),
+        figures.curves(histories, styles, "Means over the seeds."),
+        figures.size_and_speed([*everyone.values(), *behind]),
+        figures.calibration([subject, baseline, *behind]),
+        classes(record, ours, found.evaluations(record.baseline), teachers),
+        figures.confusions([subject, *behind]),
+        cost(record, styles),
+    ]
+    name = record.recipe or found.name
+    sign, _ = VERDICTS.get(record.verdict.kind, ("", ""))
+    return Page(
+        title=name,
+        kicker=f"Comparison {name} · {len(record.arms)} arms · {seeds(record)}",
+        sign=sign,
+        headline=headline(record),
+        sentences=sentences(record),
+        facts=facts(record, list(ours.values())),
+        sections=sections,
+        recipe=found.recipe,
+        environment=flat(found.environment),
+        notes=notes([run for runs in found.runs.values() for run in runs.values()]),
+    )
+
+
+def arm_styles(record: Comparison) -> dict[str, int]:
+    """The accent for the subject, the plainest line for the baseline."""
+    others = [arm for arm in record.arms if arm not in (record.subject, record.baseline)]
+    return {record.subject: 0, record.baseline: 1} | {
+        arm: 2 + i % 4 for i, arm in enumerate(others)
+    }
+
+
+def seeds(record: Comparison) -> str:
+    """How many seeds there are."""
+    number = len(record.seeds) or len(record.arms[record.subject].runs)
+    return "1 seed" if number == 1 else f"{number} seeds"
+
+
+def main_gain(record: Comparison) -> Gain | None:
+    """The gain that the verdict is about."""
+    wanted = (record.subject, record.baseline)
+    return next((gain for gain in record.gains if (gain.arm, gain.against) == wanted), None)
+
+
+def headline(record: Comparison) -> str:
+    """The verdict in as few words as it takes."""
+    kind, gain = record.verdict.kind, main_gain(record)
+    title = kind[:1].upper() + kind[1:]
+    if gain is None or gain.mean is None or kind not in ("gain", "loss"):
+        return title
+    return f"{title}: {points(gain.mean)} points"
+
+
+def sentences(record: Comparison) -> list[str]:
+    """The verdict in full, what it means, who did best, and whether budgets were equal."""
+    verdict, gain = record.verdict, main_gain(record)
+    said = [sentence(verdict.text.removeprefix(f"{verdict.kind}:"))]
+    if gain is not None and gain.low is None:
+        said.append(UNKNOWN)
+    elif verdict.kind in VERDICTS:
+        said.append(VERDICTS[verdict.kind][1])
+    return [*said, *best(record), budget(record)]
+
+
+def best(record: Comparison) -> list[str]:
+    """The arm with the highest mean, if it is not the one that the verdict is about."""
+    means = {arm: each.mean for arm, each in record.arms.items() if each.mean is not None}
+    own = means.get(record.subject)
+    top = max(means, key=lambda arm: means[arm], default=record.subject)
+    if own is None or means[top] <= own:
+        return []
+    more = points(means[top] - own)
+    return [
+        f"The highest mean is that of {top}: {percent(means[top])}, "
+        f"{more} points from {record.subject}."
+    ]
+
+
+def facts(record: Comparison, ours: Sequence[Scores]) -> list[Fact]:
+    """The subject, its teacher, and how much smaller and faster it is."""
+    subject, teacher, student = record.arms[record.subject], record.teacher, record.student
+    spread = "" if subject.std is None else f"± {100 * subject.std:.2f} over {seeds(record)}"
+    found = [Fact(record.subject.capitalize(), percent(subject.mean), spread)]
+    if teacher is not None and teacher.mean:
+        kept = None if subject.mean is None else subject.mean / teacher.mean
+        note = f"the student keeps {percent(kept, 1)}"
+        found.append(Fact("Teacher", percent(teacher.mean), note))
+    if student is None:
+        return found
+    size, speed = student.parameters, student.latency_ms
+    if size is not None:
+        note = against(teacher.parameters if teacher else None, size, "fewer", "more")
+        found.append(Fact("Parameters", short(size), note))
+    if speed is not None:
+        note = against(teacher.latency_ms if teacher else None, speed, "faster", "slower")
+        found.append(Fact("Latency", f"{speed:.3g} ms", note))
+    error = pooled.mean([each.ece for each in ours])
+    return found if error is None else [*found, Fact("Calibration error", decimal(error), "ECE")]
+
+
+def against(teacher: float | None, student: float, less: str, more: str) -> str:
+    """How the student stands to the teacher."""
+    if not teacher or not student:
+        return ""
+    if teacher >= student:
+        return f"{times(teacher, student)} {less} than the teacher"
+    return f"{times(student, teacher)} {more} than the teacher"
+
+
+def models(found: Compared, styles: dict[str, int]) -> dict[str, Model]:
+    """Every arm as a student."""
+    cost = found.record.student
+    return {
+        arm: Model(arm, styles[arm], each.mean, cost, list(found.evaluations(arm).values()))
+        for arm, each in found.record.arms.items()
+    }
+
+
+def teacher_model(record: Comparison, teachers: Sequence[Scores]) -> Model:
+    """The teachers of all seeds as one."""
+    if record.teacher is None:
+        top1 = pooled.mean([each.top1 for each in teachers])
+        return Model("teacher", TEACHER, top1, teachers[0], teachers)
+    return Model("teacher", TEACHER, record.teacher.mean, record.teacher, teachers)
+
+
+def classes(
+    record: Comparison,
+    ours: Mapping[int, Scores],
+    plain: Mapping[int, Scores],
+    teachers: Sequence[Scores],
+) -> Section:
+    """The gain of each class, and the accuracy of each class beside the teacher's."""
+    gains = pooled.class_gains(ours, plain)
+    rows = []
+    for name, values in gains.items():
+        value = 100 * sum(values) / len(values)
+        marks = tuple(100 * each for each in values) if len(values) > 1 else ()
+        rows.append(Row(name, value, points(value / 100), 0, marks=marks))
+    found = []
+    if rows:
+        title = f"{record.subject} minus {record.baseline}"
+        caption = "Dot: mean. Strokes: seeds. " + figures.ends_only(len(rows))
+        picture = charts.dots(figures.extremes(rows), "points", zero=True)
+        found.append(Figure(title, picture, caption))
+    found += figures.class_accuracy(record.subject, list(ours.values()), teachers)
+    return Section("Classes", figures=found, needs=figures.EVALUATE)
+
+
+def notes(runs: Sequence[Run]) -> list[str]:
+    """A line for each kind of file that is missing or broken in some runs."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        for name, problem in run.problems.items():
+            grouped.setdefault((name, problem), []).append(run.name)
+    return [
+        sentence(f"{name} {problem} in {len(where)} of {len(runs)} runs, the first {where[0]}")
+        for (name, problem), where in grouped.items()
+    ]

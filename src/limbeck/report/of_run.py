@@ -1,0 +1,133 @@
+"""The report of a single run: what the student keeps of its teacher."""
+
+from limbeck.report import figures
+from limbeck.report.charts import TEACHER
+from limbeck.report.collect import Run
+from limbeck.report.figures import Model
+from limbeck.report.page import Cell, Fact, Page, Section, Table, TableRow, flat
+from limbeck.report.records import Evaluation, Scores
+from limbeck.report.words import count, decimal, percent, seconds, sentence, short, times
+
+ALONE = (
+    "One run cannot tell what the teacher adds: `limbeck compare` measures the gain over the same "
+    "student trained without one."
+)
+
+
+def run_page(run: Run) -> Page:
+    """What the files of a run tell."""
+    evaluation = run.evaluation
+    student = [] if evaluation is None else [evaluation]
+    teacher = [] if evaluation is None or evaluation.teacher is None else [evaluation.teacher]
+    histories = {} if run.history is None else {"student": run.history}
+    both = models(evaluation)
+    sections = [
+        Section("Measures", tables=measures(evaluation), needs=figures.EVALUATE),
+        figures.curves(histories, {"student": 0}, ""),
+        figures.size_and_speed(both),
+        figures.calibration(both),
+        Section(
+            "Classes",
+            figures=figures.class_accuracy("student", student, teacher),
+            needs=figures.EVALUATE,
+        ),
+        figures.confusions(both),
+    ]
+    return Page(
+        title=run.name,
+        kicker=f"Run {run.name}",
+        sign="",
+        headline=headline(run),
+        sentences=sentences(run),
+        facts=[] if evaluation is None else facts(evaluation),
+        sections=sections,
+        recipe=run.recipe,
+        environment=flat(run.environment),
+        notes=[sentence(f"{name} {problem}") for name, problem in run.problems.items()],
+    )
+
+
+def headline(run: Run) -> str:
+    """The accuracy of the student, and how much of its teacher's that is."""
+    evaluation = run.evaluation
+    if evaluation is None or evaluation.top1 is None:
+        return "Not evaluated yet"
+    kept = evaluation.retention
+    keeps = "" if kept is None else f", {percent(kept, 1)} of its teacher"
+    return f"{percent(evaluation.top1)} right{keeps}"
+
+
+def sentences(run: Run) -> list[str]:
+    """What was measured, how long it took, and what a single run cannot tell."""
+    evaluation, said = run.evaluation, []
+    if evaluation is None:
+        said.append("`limbeck evaluate` measures the student and its teacher.")
+    elif evaluation.split:
+        said.append(f"Measured on {count(evaluation.examples)} images of {evaluation.split}.")
+    if run.history is not None and run.history.seconds is not None:
+        said.append(f"Trained in {seconds(run.history.seconds)}.")
+    return [*said, ALONE]
+
+
+def facts(evaluation: Evaluation) -> list[Fact]:
+    """Student, teacher, and how close they are."""
+    teacher = evaluation.teacher
+    found = [Fact("Student", percent(evaluation.top1), "top-1")]
+    if teacher is None:
+        return found
+    return [
+        *found,
+        Fact("Teacher", percent(teacher.top1), "top-1"),
+        Fact("Retention", percent(evaluation.retention, 1), "student over teacher"),
+        Fact("Agreement", percent(evaluation.agreement, 1), "same first answer"),
+        Fact("Fidelity", decimal(evaluation.fidelity_kl), "KL to the teacher, nats"),
+    ]
+
+
+def models(evaluation: Evaluation | None) -> list[Model]:
+    """Student and teacher, as far as they were measured."""
+    if evaluation is None:
+        return []
+    student = Model("student", 0, evaluation.top1, evaluation, [evaluation])
+    teacher = evaluation.teacher
+    if teacher is None:
+        return [student]
+    return [student, Model("teacher", TEACHER, teacher.top1, teacher, [teacher])]
+
+
+def measures(evaluation: Evaluation | None) -> list[Table]:
+    """Every number of the evaluation, student and teacher side by side."""
+    if evaluation is None:
+        return []
+    sides = [evaluation] if evaluation.teacher is None else [evaluation, evaluation.teacher]
+    told = [told_of(side) for side in sides]
+    rows = [TableRow(name, [Cell(each[name]) for each in told]) for name in told[0]]
+    title = f"Student and teacher on {evaluation.split}" if evaluation.split else "Student"
+    if len(sides) == 2:
+        rows += ratios(evaluation, sides[1])
+    return [Table(title, ["", "Student", "Teacher"][: 1 + len(sides)], rows)]
+
+
+def ratios(student: Scores, teacher: Scores) -> list[TableRow]:
+    """How much smaller and faster the student is."""
+    smaller = times(teacher.parameters, student.parameters)
+    faster = times(teacher.latency_ms, student.latency_ms)
+    return [
+        TableRow("Parameters of the teacher", [Cell(smaller), Cell("1×")]),
+        TableRow("Latency of the teacher", [Cell(faster), Cell("1×")]),
+    ]
+
+
+def told_of(scores: Scores) -> dict[str, str]:
+    """The measures of one model by name."""
+    return {
+        "Top-1": percent(scores.top1),
+        "Top-5": percent(scores.top5),
+        "Negative log-likelihood": decimal(scores.nll),
+        "Expected calibration error": decimal(scores.ece),
+        "Parameters": short(scores.parameters),
+        "FLOPs of one image": short(scores.flops),
+        "Size": short(scores.bytes, "B"),
+        "Latency of one image": f"{decimal(scores.latency_ms)} ms",
+        "Throughput": f"{short(scores.throughput)} images/s",
+    }
