@@ -324,7 +324,7 @@ def title(function: Loss) -> str:
     return function.__name__ if inspect.isroutine(function) else type(function).__name__
 
 
-def check_options(loss: Loss, options: Iterable[str]) -> None:
+def check_options(loss: Callable[..., Any], options: Iterable[str]) -> None:
     """Raises LimbeckError for a keyword that `loss` does not take."""
     known = [p.name for p in inspect.signature(loss).parameters.values() if p.kind != p.VAR_KEYWORD]
     for option in options:

@@ -81,9 +81,11 @@ class _KL(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
+        ctx: Any, *grad_outputs: Any
+    ) -> tuple[Tensor | None, Tensor | None]:
         by_s, *by_t = ctx.saved_tensors
-        g = grads[0].unsqueeze(-1)
+        g = grad_outputs[0].unsqueeze(-1)
         return by_s * g if ctx.needs_input_grad[0] else None, by_t[0] * g if by_t else None
 
 

@@ -1,6 +1,5 @@
 """What a recipe may say."""
 
-import inspect
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -135,17 +134,14 @@ class Term(Block):
     def fits(self) -> "Term":
         if self.at is not None and (self.student is not None or self.theirs is not None):
             raise ValueError("at names both sides; leave out student and theirs")
-        keywords = self.model_extra or {}
-        known = truth if self.loss == "truth" else function(self.loss)
-        if self.loss == "truth":
-            unknown = keywords.keys() - inspect.signature(truth).parameters.keys()
-            if unknown:
-                raise ValueError(f"truth takes label_smoothing, got {sorted(unknown)}")
-        else:
-            check_options(known, keywords)
+        check_options(truth if self.loss == "truth" else function(self.loss), self.keywords())
         if self.project is not None:
             projector(self.project)
         return self
+
+    def keywords(self) -> dict[str, Any]:
+        """The keywords of the loss."""
+        return self.model_extra or {}
 
     def made(self) -> Objective:
         """The weighted match."""
@@ -153,7 +149,7 @@ class Term(Block):
         return weight * self.match()
 
     def match(self) -> Objective:
-        keywords = {k: ramp_or(value) for k, value in (self.model_extra or {}).items()}
+        keywords = {key: ramp_or(value) for key, value in self.keywords().items()}
         student = self.student or self.at or "output"
         if self.loss == "truth":
             return truth(student, self.theirs or "target", **keywords)

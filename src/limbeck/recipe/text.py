@@ -3,19 +3,18 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from limbeck.errors import RecipeError, close
 from limbeck.recipe.schema import Recipe
+from limbeck.train.settings import Block
 
 
 class Loader(yaml.SafeLoader):
     """YAML as people write it: `on` and `no` are words, `1e-4` is a number, no key comes twice."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -25,6 +24,7 @@ class Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+Loader.yaml_implicit_resolvers = {}
 NUMBER = r"[-+]?([0-9]+\.[0-9]*|\.?[0-9]+)([eE][-+]?[0-9]+)?|\.nan|[-+]?\.inf"
 for tag, pattern, first in (
     ("bool", r"true|True|false|False", "tTfF"),
@@ -132,9 +132,8 @@ def name_of(field: Any) -> str:
 
 def blocks() -> list[type[BaseModel]]:
     """Every kind of block that a recipe is made of."""
-    from limbeck.train.settings import Block
-
-    return Block.__subclasses__() + [b for k in Block.__subclasses__() for b in k.__subclasses__()]
+    direct: list[type[BaseModel]] = list(Block.__subclasses__())
+    return direct + [inner for kind in direct for inner in kind.__subclasses__()]
 
 
 def dump(recipe: Recipe) -> str:

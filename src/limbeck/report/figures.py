@@ -51,7 +51,7 @@ def terms(histories: Mapping[str, History]) -> list[Figure]:
     """A chart for each arm, a line for each term; a term has one style in all of them."""
     names = list({name: None for each in histories.values() for name in each.terms})
     parts = [name for name in names if name != "total"]
-    styles = {"total": 1} | dict(zip(parts, [0, *range(2, len(parts) + 1)], strict=True))
+    styles = {"total": 1} | {name: (i + (i > 0)) % 6 for i, name in enumerate(parts)}
     found = []
     for arm, each in histories.items():
         drawn = [Line(name, curve, styles[name]) for name, curve in each.terms.items() if curve]

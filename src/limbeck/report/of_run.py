@@ -53,7 +53,7 @@ def headline(run: Run) -> str:
     if evaluation is None or evaluation.top1 is None:
         return "Not evaluated yet"
     kept = evaluation.retention
-    keeps = "" if kept is None else f", {percent(kept, 1)} of its teacher"
+    keeps = "" if kept is None else f", {percent(kept, 1)} of its teacher's accuracy"
     return f"{percent(evaluation.top1)} right{keeps}"
 
 
@@ -63,7 +63,7 @@ def sentences(run: Run) -> list[str]:
     if evaluation is None:
         said.append("`limbeck evaluate` measures the student and its teacher.")
     elif evaluation.split:
-        said.append(f"Measured on {count(evaluation.examples)} images of {evaluation.split}.")
+        said.append(f"Measured on {count(evaluation.examples)} images ({evaluation.split}).")
     if run.history is not None and run.history.seconds is not None:
         said.append(f"Trained in {seconds(run.history.seconds)}.")
     return [*said, ALONE]
@@ -96,38 +96,43 @@ def models(evaluation: Evaluation | None) -> list[Model]:
 
 
 def measures(evaluation: Evaluation | None) -> list[Table]:
-    """Every number of the evaluation, student and teacher side by side."""
+    """Every number of the evaluation, the teacher's beside it."""
     if evaluation is None:
         return []
-    sides = [evaluation] if evaluation.teacher is None else [evaluation, evaluation.teacher]
-    told = [told_of(side) for side in sides]
-    rows = [TableRow(name, [Cell(each[name]) for each in told]) for name in told[0]]
-    title = f"Student and teacher on {evaluation.split}" if evaluation.split else "Student"
-    if len(sides) == 2:
-        rows += ratios(evaluation, sides[1])
-    return [Table(title, ["", "Student", "Teacher"][: 1 + len(sides)], rows)]
-
-
-def ratios(student: Scores, teacher: Scores) -> list[TableRow]:
-    """How much smaller and faster the student is."""
-    smaller = times(teacher.parameters, student.parameters)
-    faster = times(teacher.latency_ms, student.latency_ms)
-    return [
-        TableRow("Parameters of the teacher", [Cell(smaller), Cell("1×")]),
-        TableRow("Latency of the teacher", [Cell(faster), Cell("1×")]),
+    ours, teacher = told(evaluation), evaluation.teacher
+    if teacher is None:
+        rows = [TableRow(name, [Cell(text)]) for name, text in ours.items()]
+        return [Table("Student", ["Measure", "Student"], rows)]
+    theirs, ratios = told(teacher), told_ratios(evaluation, teacher)
+    rows = [
+        TableRow(name, [Cell(text), Cell(theirs[name]), Cell(ratios.get(name, ""))])
+        for name, text in ours.items()
     ]
+    columns = ["Measure", "Student", "Teacher", "Teacher over student"]
+    return [Table("Student and teacher", columns, rows)]
 
 
-def told_of(scores: Scores) -> dict[str, str]:
+def told(scores: Scores) -> dict[str, str]:
     """The measures of one model by name."""
     return {
         "Top-1": percent(scores.top1),
         "Top-5": percent(scores.top5),
-        "Negative log-likelihood": decimal(scores.nll),
+        "Negative log-likelihood, nats": decimal(scores.nll),
         "Expected calibration error": decimal(scores.ece),
         "Parameters": short(scores.parameters),
         "FLOPs of one image": short(scores.flops),
         "Size": short(scores.bytes, "B"),
-        "Latency of one image": f"{decimal(scores.latency_ms)} ms",
-        "Throughput": f"{short(scores.throughput)} images/s",
+        "Latency of one image, ms": decimal(scores.latency_ms),
+        "Images a second": short(scores.throughput),
+    }
+
+
+def told_ratios(student: Scores, teacher: Scores) -> dict[str, str]:
+    """What the teacher costs, in students."""
+    return {
+        "Parameters": times(teacher.parameters, student.parameters),
+        "FLOPs of one image": times(teacher.flops, student.flops),
+        "Size": times(teacher.bytes, student.bytes),
+        "Latency of one image, ms": times(teacher.latency_ms, student.latency_ms),
+        "Images a second": times(teacher.throughput, student.throughput),
     }

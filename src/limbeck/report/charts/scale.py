@@ -84,15 +84,15 @@ def tick_texts(values: Iterable[float]) -> list[str]:
     return [f"{value:.{digits}f}".replace("-", MINUS) for value in values]
 
 
-def span(values: Iterable[float], pad: float = 0.06, least: float = 1e-9) -> tuple[float, float]:
-    """The range of `values` with `pad` of it free at either end, never empty.
+def span(values: Iterable[float], pad: float = 0.06, least: float = 0.0) -> tuple[float, float]:
+    """The range of `values`, at least `least` wide, with `pad` of it free at either end.
 
-    >>> span([0, 10], pad=0.1)
-    (-1.0, 11.0)
+    >>> span([0, 10], pad=0.1), span([5, 6], pad=0, least=4)
+    ((-1.0, 11.0), (3.5, 7.5))
     """
     values = list(values)
     low, high = min(values), max(values)
-    room = pad * (high - low)
-    if high - low < least:
-        room = max(least, abs(high) * 0.05, 1e-6)
+    wanted = least if high > low else max(least, abs(high) * 0.1, 1e-6)
+    short_of = max(0.0, wanted - (high - low)) / 2
+    room = short_of + pad * (high - low)
     return low - room, high + room

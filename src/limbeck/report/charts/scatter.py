@@ -12,6 +12,8 @@ from limbeck.report.charts.scale import Scale, span
 
 Box = tuple[float, float, float, float]
 LINE = 15.0
+LEAST = 2.0
+"""Points of accuracy that the paper shows at least, lest a small difference look large."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ def scatter(points: Sequence[Point], x: str, y: str) -> Markup:
     values = [point.x for point in points]
     log = min(values) > 0 and max(values) / min(values) > 4
     across = log_span(values) if log else span(values, pad=0.2)
-    up = span([point.y for point in points], pad=0.15)
+    up = span([point.y for point in points], pad=0.15, least=LEAST)
     frame = Frame(Scale(*across, LEFT, WIDTH - 14, log), Scale(*up, BOTTOM, TOP), x, y)
     pixels = [(frame.x(point.x), frame.y(point.y)) for point in points]
     names = [clipped(point.label, 26) for point in points]
