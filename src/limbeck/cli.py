@@ -47,6 +47,9 @@ def command(fn: Callable[..., None]) -> Callable[..., None]:
                 raise
             click.echo(f"error: {error}", err=True)
             sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("error: interrupted", err=True)
+            sys.exit(130)
 
     return guarded
 
@@ -56,12 +59,19 @@ overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE].
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
-@click.group(cls=Examples, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Examples,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(package_name="limbeck")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("limbeck").setLevel(logging.INFO)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @main.command()
@@ -73,6 +83,8 @@ def new(path: Path) -> None:
 
     if path.exists():
         raise LimbeckError(f"{path} exists; name another file")
+    if not path.parent.is_dir():
+        raise LimbeckError(f"{path} must be in a folder that exists")
     path.write_text((files("limbeck.recipe") / "template.yaml").read_text(encoding="utf-8"))
     click.echo(path)
 

@@ -114,12 +114,12 @@ def compare(
     subject: str,
     recipe: str,
 ) -> dict[str, Any]:
-    """Runs every arm with every seed that is not done yet, and judges.
+    """Runs every arm with every seed, and judges.
 
     Args:
         arms: their names.
         seeds: the same for every arm, so that differences are paired.
-        run: trains and evaluates an arm with a seed in a folder, from where it stopped if it did.
+        run: brings an arm with a seed to its end in a folder, from where an earlier call left it.
         out: the comparison's folder; `compare.json` is written there.
         baseline, subject: the two arms of the verdict.
         recipe: a name for the report.
@@ -131,8 +131,7 @@ def compare(
     for seed in seeds:
         for arm in arms:
             folder = out / "arms" / slug(arm) / f"seed-{seed}"
-            if not finished(folder):
-                run(arm, seed, folder)
+            run(arm, seed, folder)
             outcomes[arm].append(outcome(folder, seed, out))
     document = judged(outcomes, baseline, subject) | models(outcomes[subject], out)
     document |= {"recipe": recipe, "seeds": list(seeds)}

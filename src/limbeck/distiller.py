@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -266,12 +266,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-@contextmanager
-def full_precision(signals: Signals) -> Iterator[None]:
+def full_precision(signals: Signals) -> AbstractContextManager[Any]:
     """Losses see float32 under autocast too."""
     device = next((s.device.type for s in signals["student"].values()), "cpu")
-    if not torch.is_autocast_enabled(device):
-        yield
-        return
-    with torch.autocast(device, enabled=False):
-        yield
+    autocast = torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if autocast else nullcontext()

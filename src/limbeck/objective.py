@@ -116,7 +116,7 @@ class Sum(Objective):
 
     def forward(self, signals: Signals) -> dict[str, Tensor]:
         parts = {}
-        for weight, term in self.weighted():
+        for weight, term in zip(self.weights, self.terms, strict=True):
             factor = weight()
             for name, value in term(signals).items():
                 parts[name] = factor * value

@@ -43,6 +43,7 @@ class Reader:
             raise TypeError(f"a model must be an nn.Module, got {type(model).__name__}")
         self.model, self.inputs, self.names = model, inputs, dict(names or {})
         self.taps: dict[tuple[str, ...], Taps] = {}
+        self.fields: dict[tuple[str, ...], dict[str, list[str]]] = {}
 
     def paths(self, wants: Sequence[str]) -> list[str]:
         """The model's own signals that `wants` come from, each once."""
@@ -55,8 +56,10 @@ class Reader:
         """The taps for `wants`; raises LimbeckError for a name that the model does not have."""
         key = tuple(wants)
         if key not in self.taps:
-            inside = [path for path in self.paths(wants) if not is_output(path)]
+            paths = self.paths(wants)
+            inside = [path for path in paths if not is_output(path)]
             self.taps[key] = Taps(self.model, inside, ["output", *self.names])
+            self.fields[key] = {path: path.split(".")[1:] for path in paths if is_output(path)}
         return self.taps[key]
 
     def adapt(self, inputs: Any) -> Any:
@@ -69,9 +72,8 @@ class Reader:
         with taps:
             output = call(self.model, inputs)
         signals = taps.read()
-        for path in self.paths(wants):
-            if is_output(path):
-                signals[path] = select(output, path.split(".")[1:], path)
+        for path, fields in self.fields[tuple(wants)].items():
+            signals[path] = select(output, fields, path)
         return output, {want: tensor(self.signal(want, signals, output), want) for want in wants}
 
     def signal(self, want: str, signals: Mapping[str, Any], output: Any) -> Any:

@@ -1,10 +1,12 @@
 """Where metrics go: `metrics.jsonl` always, TensorBoard on request."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from limbeck.errors import need
+from limbeck.checkpoint import reason, write_text
+from limbeck.errors import LimbeckError, need
 
 
 class Tracker(Protocol):
@@ -18,21 +20,26 @@ class Tracker(Protocol):
 class Lines:
     """One JSON object a line, complete as soon as it is written.
 
-    Opening with `step` drops the lines of later steps, which a resumed run writes anew.
+    Opening with `step` drops the lines of later steps and of an end, which a resumed run writes
+    anew.
     """
 
     def __init__(self, path: Path, step: int = 0) -> None:
-        kept = [line for line in read_lines(path) if line["step"] <= step] if step else []
-        self.file = path.open("w", encoding="utf-8")
-        for record in kept:
-            self.write(record)
+        before = read_lines(path) if step else []
+        kept = [line for line in before if line["step"] <= step and line["kind"] != "done"]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.path, self.file = path, path.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
-        self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise LimbeckError(f"{self.path} could not be written: {reason(error)}") from error
 
     def close(self) -> None:
-        self.file.close()
+        with suppress(OSError):
+            self.file.close()
 
 
 class TensorBoard:

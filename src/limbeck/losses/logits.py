@@ -4,6 +4,7 @@ B batch, C classes, T temperature, s and t logits of student and source, q = sof
 p = softmax(t / T). `axis` is where the classes are; every other axis holds items.
 """
 
+import math
 from typing import Any
 
 from limbeck import ops
@@ -52,6 +53,9 @@ def kl(
         arXiv 1503.02531. Code that uses an element mean divides by C as well: C times smaller.
     """
     table, s, t = _logits(s, t, axis)
+    if mask is None and weight is None:
+        valid = reduction.divisor(table, math.prod(s.shape[:-1]), count)
+        return table.total_kl(s / temperature, t / temperature) * (temperature**2 / valid)
     if mask is not None:
         mask = reduction.valid(table, mask, s.shape[:-1])
         s, t = reduction.only(table, mask, s, t)
@@ -126,7 +130,11 @@ def cross_entropy(
     _two_classes(s, axis)
     table = ops.of(s)
     s = table.moveaxis(table.float32(s), axis, -1)
-    target, known = _targets(table, target, s, axis)
+    target = _targets(table, target, s, axis)
+    if mask is None and weight is None and table.integer(target) and not label_smoothing:
+        total, labels = table.total_cross_entropy(s, target)
+        return total / reduction.divisor(table, labels, count)
+    known = target != -100 if table.integer(target) else table.any(target != 0, -1)
     mask = known if mask is None else known & reduction.valid(table, mask, s.shape[:-1])
     (s,) = reduction.only(table, mask, s)
     if table.integer(target):
@@ -189,15 +197,15 @@ def _logits(s: Any, t: Any, axis: int) -> tuple[Any, Any, Any]:
     return table, s, t
 
 
-def _targets(table: Any, target: Any, s: Any, axis: int) -> tuple[Any, Any]:
-    """Targets beside logits whose classes are last, and which of them are labels."""
+def _targets(table: Any, target: Any, s: Any, axis: int) -> Any:
+    """Targets beside logits whose classes are last."""
     if table.integer(target):
         if tuple(target.shape) != tuple(s.shape[:-1]):
             raise ValueError(
                 f"labels must have the items' shape {tuple(s.shape[:-1])}, "
                 f"got {tuple(target.shape)}"
             )
-        return target, target != -100
+        return target
     target = table.moveaxis(table.float32(target), axis, -1)
     reduction.same_shape(s, target)
-    return target, table.any(target != 0, -1)
+    return target

@@ -8,7 +8,7 @@ from typing import Any
 
 def same_shape(s: Any, t: Any) -> None:
     """Raises ValueError unless both sides have one shape: losses never broadcast."""
-    if tuple(s.shape) != tuple(t.shape):
+    if s.shape != t.shape:
         raise ValueError(
             f"student and source must have one shape, got {tuple(s.shape)} and {tuple(t.shape)}; "
             "use a projector, or a class map for logits"
@@ -25,16 +25,21 @@ def valid(ops: ModuleType, mask: Any, shape: tuple[int, ...]) -> Any:
 
 def mean(ops: ModuleType, items: Any, mask: Any, weight: Any, count: Any) -> Any:
     """sum_i weight_i items_i over the valid items, divided by `count` or by how many are valid."""
-    if isinstance(count, Real) and count <= 0:
-        raise ValueError(f"count must be positive, got {count}; leave it out for the batch's own")
     if weight is not None:
         items = items * weight.reshape(tuple(weight.shape) + (1,) * (items.ndim - weight.ndim))
     if mask is not None:
         items = ops.where(mask, items, 0)
-    if count is None:
-        size = max(math.prod(items.shape), 1)
-        count = size if mask is None else ops.at_least(ops.sum(mask), 1)
-    return ops.sum(items) / count
+    valid = math.prod(items.shape) if mask is None else ops.sum(mask)
+    return ops.sum(items) / divisor(ops, valid, count)
+
+
+def divisor(ops: ModuleType, valid: Any, count: Any) -> Any:
+    """`count`, or how many items are `valid`, but never 0."""
+    if isinstance(count, Real) and count <= 0:
+        raise ValueError(f"count must be positive, got {count}; leave it out for the batch's own")
+    if count is not None:
+        return count
+    return max(valid, 1) if isinstance(valid, int) else ops.at_least(valid, 1)
 
 
 def only(ops: ModuleType, mask: Any, *arrays: Any) -> tuple[Any, ...]:

@@ -10,6 +10,9 @@ from typing import Any
 from limbeck.errors import LimbeckError
 
 
+KNOWN: dict[type, ModuleType] = {}
+
+
 def of(x: Any) -> ModuleType:
     """The operations for arrays of the type of `x`.
 
@@ -18,6 +21,12 @@ def of(x: Any) -> ModuleType:
     'limbeck.ops.numpy'
     """
     kind = type(x)
+    if kind not in KNOWN:
+        KNOWN[kind] = find(kind)
+    return KNOWN[kind]
+
+
+def find(kind: type) -> ModuleType:
     for base in kind.__mro__:
         framework = base.__module__.partition(".")[0]
         if framework == "torch":

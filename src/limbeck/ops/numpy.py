@@ -56,6 +56,11 @@ def kl(s: Array, t: Array) -> Array:
         return (p * np.where(p > 0, log_p - log_q, 0)).sum(-1)
 
 
+def total_kl(s: Array, t: Array) -> Array:
+    """The sum of the rows of `kl`."""
+    return kl(s, t).sum()
+
+
 def cross_entropy(s: Array, target: Array) -> Array:
     """Rows of -sum_c target_c log softmax(s)_c; integer targets below 0 give 0."""
     log_q = log_softmax(s)
@@ -67,6 +72,11 @@ def cross_entropy(s: Array, target: Array) -> Array:
         return -np.where(known, picked, 0)
     with np.errstate(invalid="ignore"):
         return -np.where(target == 0, 0, target * log_q).sum(-1)
+
+
+def total_cross_entropy(s: Array, target: Array) -> tuple[Array, Array]:
+    """The sum of the rows against integer targets, and how many of these are not -100."""
+    return cross_entropy(s, target).sum(), (target != -100).sum()
 
 
 def mean_log_softmax(x: Array) -> Array:

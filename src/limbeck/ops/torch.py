@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn._reduction import get_enum
 
 LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
+SUM = get_enum("sum")
 
 abs = torch.abs
 any = torch.any
@@ -25,7 +27,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 def float32(x: Tensor) -> Tensor:
     """At least single precision; float64 stays."""
-    return x if x.dtype == torch.float64 else x.to(torch.float32)
+    return x if x.dtype in (torch.float32, torch.float64) else x.to(torch.float32)
 
 
 def integer(x: Tensor) -> bool:
@@ -60,33 +62,40 @@ def eye(n: int, like: Tensor) -> Tensor:
 
 def kl(s: Tensor, t: Tensor) -> Tensor:
     """Rows of KL(softmax(t) || softmax(s)) over the last axis."""
-    return _KL.apply(s, t)
+    return _KL.apply(s, t, -1)
+
+
+def total_kl(s: Tensor, t: Tensor) -> Tensor:
+    """The sum of the rows of `kl`."""
+    return _KL.apply(s, t, None)
 
 
 class _KL(torch.autograd.Function):
-    """KL(p || q) of logits by rows; the native op is NaN where both sides are -inf."""
+    """KL(p || q) of logits, summed over `axis`; the native op is NaN where both sides are -inf."""
 
     @staticmethod
-    def forward(ctx: Any, s: Tensor, t: Tensor) -> Tensor:
+    def forward(ctx: Any, s: Tensor, t: Tensor, axis: int | None) -> Tensor:
         log_q = torch.log_softmax(s, -1).clamp_(min=LOWEST)
         log_p = torch.log_softmax(t, -1).clamp_(min=LOWEST)
         p = log_p.exp()
         ratio = log_p.sub_(log_q)
-        rows = (p * ratio).sum(-1)
+        pieces = p * ratio
+        by_s = log_q.exp_().sub_(p)
         if ctx.needs_input_grad[1]:
-            ctx.save_for_backward(log_q.exp_().sub_(p), p * (ratio - rows.unsqueeze(-1)))
+            ctx.save_for_backward(by_s, p * (ratio - pieces.sum(-1, keepdim=True)))
         else:
-            ctx.save_for_backward(log_q.exp_().sub_(p))
-        return rows
+            ctx.save_for_backward(by_s)
+        ctx.axis = axis
+        return sum(pieces, axis)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
-    ) -> tuple[Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor | None, Tensor | None, None]:
         by_s, *by_t = ctx.saved_tensors
-        g = grad_outputs[0].unsqueeze(-1)
-        return by_s * g if ctx.needs_input_grad[0] else None, by_t[0] * g if by_t else None
+        g = grad_outputs[0] if ctx.axis is None else grad_outputs[0].unsqueeze(ctx.axis)
+        return by_s * g if ctx.needs_input_grad[0] else None, by_t[0] * g if by_t else None, None
 
 
 def cross_entropy(s: Tensor, target: Tensor) -> Tensor:
@@ -95,6 +104,12 @@ def cross_entropy(s: Tensor, target: Tensor) -> Tensor:
         return -(target * log_softmax(s).masked_fill(target == 0, 0)).sum(-1)
     flat = F.cross_entropy(s.flatten(0, -2), target.flatten(), reduction="none")
     return flat.view(target.shape)
+
+
+def total_cross_entropy(s: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of the rows against integer targets, and how many of these are not -100."""
+    log_q = log_softmax(s).flatten(0, -2)
+    return torch.ops.aten.nll_loss_forward.default(log_q, target.flatten(), None, SUM, -100)
 
 
 def log_softmax(x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from limbeck.errors import LimbeckError, close
+from limbeck.errors import LimbeckError, RecipeError, close
 from limbeck.recipe.schema import Recipe, Term
 from limbeck.recipe.text import set_value, validate
 
@@ -12,14 +12,18 @@ LABELS, HARD, DISTILLED = "labels only", "hard pseudo-labels", "distilled"
 def arms_of(recipe: Recipe) -> dict[str, Recipe]:
     """The three arms of every comparison, and those that the recipe names.
 
-    All have the same student, the same steps and images a step, and the same order of the images
-    that they share.
+    All have the same student and the same steps and images a step; those that train on the same
+    images see them in the same order.
     """
     arms = {LABELS: labels_only(recipe), HARD: pseudo_labels(recipe), DISTILLED: recipe}
     for name, overrides in recipe.compare.arms.items():
         if name in arms:
             raise LimbeckError(f"compare.arms: {name!r} is an arm of every comparison already")
-        arms[name] = changed(recipe, overrides)
+        try:
+            arms[name] = changed(recipe, overrides)
+        except RecipeError as error:
+            lines = [f"compare.arms.{name}: {line}" for line in error.problems]
+            raise RecipeError(lines) from error
     return arms
 
 

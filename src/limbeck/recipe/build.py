@@ -1,5 +1,6 @@
 """From a recipe to the objects that it names."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +24,13 @@ from limbeck.reader import Reader
 from limbeck.recipe.schema import Data, Model, Recipe, Teacher
 from limbeck.recipe.text import dump
 from limbeck.sources import Frozen, Recorded, Source
+from limbeck.taps import describe
 from limbeck.train import Job, Training
 from limbeck.train.ranks import Ranks
 from limbeck.train.run import Run
 
+log = logging.getLogger("limbeck")
+SAMPLE = 64  # images on which a reduced precision is measured
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -43,9 +47,14 @@ def open_splits(data: Data, seed: int) -> Splits:
     """The splits of a recipe, labels withheld as it says."""
 
     def opened(name: str) -> Images:
-        return open_images(
+        images = open_images(
             name, image_size=data.image_size, skip_corrupt=data.skip_corrupt, root=data.root
         )
+        for path in images.skipped:
+            log.warning("skipped %s, which cannot be read", path)
+        if images.skipped:
+            log.warning("skipped %d files of %s", len(images.skipped), name)
+        return images
 
     train = opened(data.train)
     if data.valid is None:
@@ -86,12 +95,19 @@ def network(model: Model, classes: int, seed: int) -> nn.Module:
     return made
 
 
-def student_reader(recipe: Recipe, classes: int) -> Reader:
+def student_reader(recipe: Recipe, images: Images) -> Reader:
     """The student with its own view of an image."""
-    block = recipe.student
+    block, classes = recipe.student, len(images.classes)
     made = network(block, classes, derive(recipe.seed, "student"))
     own = preprocess_of(made, block.model, block.pretrained)
-    return Reader(made, inputs=block.preprocess(own, recipe.train.channels_last))
+    view = block.preprocess(own, recipe.train.channels_last)
+    count = outputs(made, view, images)
+    if count != classes:
+        raise LimbeckError(
+            f"the student must answer with the data's {classes} classes, got {count}; "
+            "set student.fit_head: true"
+        )
+    return Reader(made, inputs=view)
 
 
 def teacher_source(block: Teacher, recipe: Recipe, images: Images) -> Source:
@@ -100,13 +116,12 @@ def teacher_source(block: Teacher, recipe: Recipe, images: Images) -> Source:
     made = network(block, count, derive(recipe.seed, "teacher"))
     own = preprocess_of(made, block.model, block.pretrained)
     view = block.preprocess(own, block.channels_last)
-    mapped = mapping(block, images)
-    check_classes(outputs(made, view, images), images.classes, mapped)
+    mapped = mapping(block, outputs(made, view, images), images.classes)
     reason = suspicious_weights(made)
     if reason:
         raise LimbeckError(f"the teacher's weights must be trained ones, but {reason}")
     source: Source = Frozen(
-        precise(made, block),
+        precise(made, block, view, images),
         inputs=view,
         names={"output": lambda s: mapped(s["output"])} if mapped else None,
     )
@@ -115,25 +130,46 @@ def teacher_source(block: Teacher, recipe: Recipe, images: Images) -> Source:
     return source
 
 
-def mapping(block: Teacher, images: Images) -> ClassMap | None:
-    """The map from the teacher's classes to the data's, or None where they agree."""
-    theirs = block.classes or list(images.classes)
+def mapping(block: Teacher, count: int, ours: tuple[str, ...]) -> ClassMap | None:
+    """The map from the teacher's `count` classes to the data's, or None where they agree."""
+    theirs = block.classes or ours
+    if count != len(theirs) and (block.classes or block.class_map):
+        raise LimbeckError(
+            f"teacher.classes must name the teacher's {count} classes in order, got {len(theirs)}"
+        )
     if block.class_map is None:
-        check_classes(theirs, images.classes)
+        check_classes(count, ours)
+        check_classes(theirs, ours)
         return None
-    return ClassMap.from_names(block.class_map, theirs, images.classes)
+    return ClassMap.from_names(block.class_map, theirs, ours)
 
 
 def outputs(model: nn.Module, view: Preprocess, images: Images) -> int:
     """How many classes a model answers with."""
     with torch.no_grad(), evaluating(model):
-        return model(view(images.fetch(torch.tensor([0])))).shape[-1]
+        logits = model(view(images.fetch(torch.tensor([0]))))
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        raise LimbeckError(
+            f"a model must return logits (images, classes), got {describe(logits)}; wrap it in one "
+            "that does and name that: package.module:factory"
+        )
+    return logits.shape[1]
 
 
-def precise(model: nn.Module, block: Teacher) -> nn.Module:
-    """The teacher in the precision and memory format that the recipe asks."""
-    model = model.to(DTYPES[block.precision])
-    return model.to(memory_format=torch.channels_last) if block.channels_last else model
+def precise(model: nn.Module, block: Teacher, view: Preprocess, images: Images) -> nn.Module:
+    """The teacher in the precision and memory format that the recipe asks; logs what that costs."""
+    if block.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if block.precision == "float32":
+        return model
+    inputs = view(images.fetch(torch.arange(min(len(images), SAMPLE))))
+    with torch.no_grad(), evaluating(model):
+        exact = model(inputs)
+        model.to(DTYPES[block.precision])
+        error = model(inputs.to(DTYPES[block.precision])).float() - exact
+    worst = float(error.abs().max() / exact.std())
+    log.info("teacher in %s: largest logit error %.3g standard deviations", block.precision, worst)
+    return model
 
 
 def loader_of(recipe: Recipe, images: Images, ranks: Ranks, settings: Training) -> Loader:
@@ -180,12 +216,12 @@ class Built:
         )
 
 
-def assemble(recipe: Recipe, ranks: Ranks) -> Built:
-    """Everything that a recipe names, opened and put together."""
+def assemble(recipe: Recipe, ranks: Ranks, splits: Splits | None = None) -> Built:
+    """Everything that a recipe names, put together; its images are opened unless they are given."""
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
-    splits = open_splits(recipe.data, recipe.seed)
-    reader = student_reader(recipe, len(splits.train.classes))
+    splits = splits or open_splits(recipe.data, recipe.seed)
+    reader = student_reader(recipe, splits.train)
     sources = {}
     if recipe.teacher is not None:
         sources["teacher"] = teacher_source(recipe.teacher, recipe, splits.train)
@@ -196,6 +232,30 @@ def assemble(recipe: Recipe, ranks: Ranks) -> Built:
         loader_of(recipe, splits.train, ranks, recipe.train),
         device_of(recipe.train, ranks),
     )
+
+
+def doubts(built: Built) -> list[str]:
+    """What about a teacher is probably not meant."""
+    block = built.recipe.teacher
+    if block is None:
+        return []
+    found = []
+    if not (block.pretrained or block.checkpoint or block.fit):
+        found.append(
+            f"the teacher {block.model} has fresh weights, unless it loads its own: name "
+            "teacher.pretrained, teacher.checkpoint or teacher.fit"
+        )
+    teacher = sum(map(size, built.distiller.sources["teacher"].modules()))
+    student = size(built.distiller.student)
+    if student > teacher:
+        found.append(
+            f"the student has {student:,} parameters and its teacher {teacher:,}: are they swapped?"
+        )
+    return found
+
+
+def size(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def open_run(

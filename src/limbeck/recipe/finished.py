@@ -43,7 +43,8 @@ def load(folder: str | Path) -> nn.Module:
 
 def evaluate_run(folder: Path) -> dict[str, Any]:
     """Evaluates a run's student and writes its `evaluation.json`."""
-    return assess(rebuilt(folder), folder)
+    built = rebuilt(folder)
+    return assess(built, built.distiller.student, folder)
 
 
 def export_run(folder: Path, out: Path, *, onnx: bool) -> dict[str, Any]:

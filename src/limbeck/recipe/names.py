@@ -38,6 +38,9 @@ def imported(name: str) -> Callable[..., Any]:
     """What `package.module:name` points to."""
     module, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise LimbeckError(f"{name!r} must be package.module:name, but {error}") from error
+    if not callable(found):
+        raise LimbeckError(f"{name!r} must be a function, got {type(found).__name__}")
+    return found

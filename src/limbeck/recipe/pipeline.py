@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,20 @@ import torch
 from torch import nn
 
 from limbeck.checkpoint import write_text
-from limbeck.compare import Runner, compare
+from limbeck.compare import Runner, compare, finished, slug
 from limbeck.errors import RecipeError
 from limbeck.evaluate import evaluate
 from limbeck.reader import Answer
 from limbeck.recipe.arms import DISTILLED, LABELS, arms_of, chosen
-from limbeck.recipe.build import Built, assemble, open_run
-from limbeck.recipe.schema import Recipe, Teacher, Term
+from limbeck.recipe.build import Built, assemble, doubts, open_run
+from limbeck.recipe.schema import Data, Recipe, Teacher, Term
 from limbeck.recipe.text import differences, dump, parse
 from limbeck.sources import Frozen, Recorded
 from limbeck.trackers import read_lines
 from limbeck.train import train
 from limbeck.train.ranks import Ranks, joined
+
+log = logging.getLogger("limbeck")
 
 
 def run(
@@ -42,12 +45,17 @@ def run(
     with joined() as ranks:
         if resume:
             same_recipe(recipe, folder)
+        built = assemble(recipe, ranks)
+        for doubt in doubts(built) if ranks.first else []:
+            log.warning(doubt)
         opened = open_run(recipe, folder, ranks, resume=resume, overwrite=overwrite)
-        built = assemble(with_teacher(recipe, folder / "teacher", ranks), ranks)
+        fitted = with_teacher(recipe, folder / "teacher", ranks)
+        if fitted is not recipe:
+            built = assemble(fitted, ranks, built.splits)
         recalled(built, record)
-        train(built.job(opened, ranks), resume=resume and opened.last.exists())
+        student = train(built.job(opened, ranks), resume=resume and opened.last.exists())
         remember(built, record)
-        return assess(built, folder) if ranks.first else {}
+        return assess(built, student, folder) if ranks.first else {}
 
 
 def same_recipe(recipe: Recipe, folder: Path) -> None:
@@ -56,7 +64,8 @@ def same_recipe(recipe: Recipe, folder: Path) -> None:
     if not path.is_file():
         raise RecipeError([f"{folder} holds no run to resume; leave out --resume"])
     before = parse(path.read_text(encoding="utf-8"), str(path))
-    changed = differences(before, parse(dump(recipe), "the recipe"))
+    after = parse(dump(recipe), "the recipe")
+    changed = differences(before | {"compare": None}, after | {"compare": None})
     if changed:
         raise RecipeError(
             [
@@ -72,41 +81,43 @@ def with_teacher(recipe: Recipe, folder: Path, ranks: Ranks) -> Recipe:
     teacher = recipe.teacher
     if teacher is None or teacher.fit is None:
         return recipe
-    if not done(folder):
-        fit_teacher(recipe, teacher, folder, ranks)
+    fit_teacher(recipe, teacher, folder, ranks)
     ranks.wait()
-    update = {"checkpoint": folder / "student.safetensors", "pretrained": False, "fit_head": False}
-    fitted = teacher.model_copy(update={**update, "fit": None})
-    return recipe.model_copy(update={"teacher": fitted})
+    weights = (folder / "student.safetensors").resolve()
+    update = {"checkpoint": weights, "pretrained": False, "fit_head": False, "fit": None}
+    return recipe.model_copy(update={"teacher": teacher.model_copy(update=update)})
 
 
 def fit_teacher(recipe: Recipe, teacher: Teacher, folder: Path, ranks: Ranks) -> None:
     """Trains the teacher on the labelled images alone; goes on where it stopped."""
     assert teacher.fit is not None
+    update = {"student": teacher, "teacher": None, "objective": [Term(loss="truth")]}
     alone = recipe.model_copy(
-        update={
-            "student": teacher,
-            "teacher": None,
-            "objective": [Term(loss="truth")],
-            "train": teacher.fit,
-            "data": recipe.data.model_copy(update={"unlabelled": False}),
-        }
+        update={**update, "train": teacher.fit, "data": labelled_part(recipe.data)}
     )
-    resume = (folder / "checkpoints" / "last.pt").exists()
-    opened = open_run(alone, folder, ranks, resume=resume, overwrite=True)
-    train(assemble(alone, ranks).job(opened, ranks), resume=resume)
+    if (folder / "recipe.yaml").is_file():
+        same_recipe(alone, folder)
+    if not done(folder):
+        resume = (folder / "checkpoints" / "last.pt").exists()
+        opened = open_run(alone, folder, ranks, resume=resume, overwrite=True)
+        train(assemble(alone, ranks).job(opened, ranks), resume=resume)
+
+
+def labelled_part(data: Data) -> Data:
+    """The same images without those that have no label."""
+    return data.model_copy(update={"unlabelled": False})
 
 
 def done(folder: Path) -> bool:
     return any(line["kind"] == "done" for line in read_lines(folder / "metrics.jsonl"))
 
 
-def assess(built: Built, folder: Path) -> dict[str, Any]:
+def assess(built: Built, student: nn.Module, folder: Path) -> dict[str, Any]:
     """Evaluates a run's last student on the test images, beside its teacher."""
-    recipe, reader = built.recipe, built.distiller.reader
+    recipe = built.recipe
     document = evaluate(
-        reader.model,
-        reader.adapt,
+        student,
+        built.distiller.reader.adapt,
         built.splits.test,
         workers=recipe.data.workers,
         teacher=teacher_view(built),
@@ -148,14 +159,28 @@ def compare_recipe(
 
 
 def runner(arms: Mapping[str, Recipe], teachers: Path) -> Runner:
-    """Runs one arm with one seed; the arms of a seed share its teacher and what that has said."""
+    """Brings one arm with one seed to its end, unless it is there.
+
+    The arms of a seed share its teacher and what that has said; one that the recipe gives another
+    teacher or other images has its own.
+    """
 
     def arm(name: str, seed: int, folder: Path) -> None:
-        home = teachers / f"seed-{seed}"
+        shared = arms[name].teacher is None or lesson(arms[name]) == lesson(arms[DISTILLED])
+        home = (teachers if shared else teachers / slug(name)) / f"seed-{seed}"
         recipe = with_teacher(arms[name].model_copy(update={"seed": seed}), home, Ranks())
-        run(recipe, folder, resume=(folder / "recipe.yaml").exists(), record=home)
+        begun = (folder / "recipe.yaml").exists()
+        if begun:
+            same_recipe(recipe, folder)
+        if not finished(folder):
+            run(recipe, folder, resume=begun, overwrite=True, record=home)
 
     return arm
+
+
+def lesson(recipe: Recipe) -> tuple[Teacher | None, Data]:
+    """What a teacher's answers depend on."""
+    return recipe.teacher, labelled_part(recipe.data)
 
 
 def recalled(built: Built, home: Path | None) -> None:

@@ -1,9 +1,17 @@
 """What a recipe may say."""
 
+import inspect
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from limbeck.data import Augment, Mix
 from limbeck.errors import LimbeckError
@@ -126,7 +134,7 @@ class Term(Block):
     at: str | None = Field(None, description="the signal on both sides")
     student: str | None = Field(None, description="the student's signal")
     theirs: str | None = Field(None, description="the source's signal")
-    source: str = Field("teacher", description="who teaches")
+    source: Literal["teacher", "student", "data"] = Field("teacher", description="who teaches")
     project: str | None = Field(None, description="conv, linear, or package.module:factory")
     name: str | None = Field(None, description="of the part in the metrics")
 
@@ -134,7 +142,10 @@ class Term(Block):
     def fits(self) -> "Term":
         if self.at is not None and (self.student is not None or self.theirs is not None):
             raise ValueError("at names both sides; leave out student and theirs")
-        check_options(truth if self.loss == "truth" else function(self.loss), self.keywords())
+        loss = truth if self.loss == "truth" else function(self.loss)
+        check_options(loss, self.keywords())
+        for name, value in self.keywords().items():
+            check_number(name, value, inspect.signature(loss).parameters[name].default)
         if self.project is not None:
             projector(self.project)
         return self
@@ -166,7 +177,24 @@ class Term(Block):
 
 def ramp_or(value: Any) -> Any:
     """A loss keyword, which may be a schedule."""
-    return Ramp.model_validate(value).made() if isinstance(value, dict) else value
+    return Ramp.model_validate(value).made() if is_ramp(value) else value
+
+
+def is_ramp(value: Any) -> bool:
+    return isinstance(value, dict) and "schedule" in value
+
+
+def check_number(name: str, value: Any, default: Any) -> None:
+    """Raises LimbeckError where a loss wants a number and gets neither that nor a schedule."""
+    if is_ramp(value):
+        try:
+            Ramp.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join([name, *map(str, first["loc"])])
+            raise LimbeckError(f"{where}: {first['msg'].lower()}, got {value}") from error
+    elif type(default) in (int, float) and type(value) not in (int, float):
+        raise LimbeckError(f"{name} must be a number or a schedule, got {value!r}")
 
 
 class Comparison(Block):
@@ -190,7 +218,8 @@ class Recipe(Block):
 
     @model_validator(mode="after")
     def consistent(self) -> "Recipe":
-        if self.teacher is None and any(t.loss != "truth" for t in self.objective):
+        taught = [term for term in self.objective if term.loss != "truth"]
+        if self.teacher is None and any(term.source == "teacher" for term in taught):
             raise ValueError("the objective asks a teacher, but the recipe has none")
         if self.teacher is not None and self.teacher.record and self.data.views is None:
             raise ValueError("teacher.record needs data.views, the number of recycled variations")

@@ -35,7 +35,14 @@ for tag, pattern, first in (
     Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), first)
 
 
-def parse(text: str, where: str) -> Any:
+class Dumper(yaml.SafeDumper):
+    """Quotes what a reader of either kind would take for a number."""
+
+
+Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"^(?:{NUMBER})$"), None)
+
+
+def parse(text: str | bytes, where: str) -> Any:
     """The value of a YAML text."""
     try:
         return yaml.load(text, Loader)
@@ -52,7 +59,7 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     """
     if not path.is_file():
         raise RecipeError([f"a recipe must be a file, got {path}; limbeck new writes one"])
-    raw = parse(path.read_text(encoding="utf-8"), str(path))
+    raw = parse(path.read_bytes(), str(path))
     if not isinstance(raw, dict):
         raise RecipeError([f"{path} must hold keys and values, got {type(raw).__name__}"])
     for override in overrides:
@@ -97,15 +104,35 @@ def validate(raw: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError([line(problem) for problem in error.errors()]) from error
+        raise RecipeError(lines(error.errors(), raw)) from error
 
 
-def line(problem: Any) -> str:
+def lines(problems: Iterable[Any], raw: Mapping[str, Any]) -> list[str]:
+    """A line for each mistake; of alternatives, the first that fails, or what is wrong inside."""
+    found: dict[tuple[str | int, ...], Any] = {}
+    for problem in problems:
+        found.setdefault(keys(problem, raw), problem)
+    outer = {path[:depth] for path in found for depth in range(len(path))}
+    return [line(path, problem) for path, problem in found.items() if path not in outer]
+
+
+def keys(problem: Any, raw: Any) -> tuple[str | int, ...]:
+    """Where a mistake is in what was written, without pydantic's names of alternatives."""
+    path: list[str | int] = []
+    node = raw
+    for part in problem["loc"]:
+        inside = range(len(node)) if isinstance(node, list) else node
+        if isinstance(inside, range | Mapping) and part in inside:
+            path, node = [*path, part], node[part]
+    return (*path, problem["loc"][-1]) if problem["type"] == "missing" else tuple(path)
+
+
+def line(keys: tuple[str | int, ...], problem: Any) -> str:
     """One mistake in words, with the key that it is about."""
-    path = ".".join(str(part) for part in problem["loc"]) or "the recipe"
+    path = ".".join(map(str, keys)) or "the recipe"
     if problem["type"] == "extra_forbidden":
         known = keys_at(problem["loc"][:-1])
-        hint = close(str(problem["loc"][-1]), known)
+        hint = close(str(keys[-1]), known)
         return f"{path}: no such key{hint}" + ("" if hint else f"; there are {known}")
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
@@ -138,14 +165,17 @@ def blocks() -> list[type[BaseModel]]:
 
 def dump(recipe: Recipe) -> str:
     """The resolved recipe as YAML."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    content = recipe.model_dump(mode="json")
+    return yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
+def differences(before: Mapping[Any, Any], after: Mapping[Any, Any], path: str = "") -> list[str]:
     """The keys in which two recipes differ, with both values."""
     lines = []
     for key in sorted({*before, *after}):
         old, new, here = before.get(key), after.get(key), f"{path}{key}"
+        if isinstance(old, list) and isinstance(new, list):
+            old, new = dict(enumerate(old)), dict(enumerate(new))
         if isinstance(old, dict) and isinstance(new, dict):
             lines += differences(old, new, f"{here}.")
         elif old != new:

@@ -29,7 +29,7 @@ def arm_row(record: Comparison, name: str) -> TableRow:
     """One arm: accuracy, difference to the baseline, cost."""
     arm = record.arms[name]
     cells = [
-        Cell(mean_sd(arm.mean, arm.std), per_seed([run.top1 for run in arm.runs])),
+        Cell(mean_sd(arm.mean, arm.spread), per_seed([run.top1 for run in arm.runs])),
         difference(record, name),
         Cell(seconds(arm.seconds)),
         Cell(shared([run.steps for run in arm.runs])),

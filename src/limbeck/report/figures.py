@@ -1,6 +1,7 @@
 """The sections that a run and a comparison share."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from limbeck.report import charts, pooled
@@ -8,7 +9,7 @@ from limbeck.report.charts import Line, Point, Row
 from limbeck.report.history import History
 from limbeck.report.page import Cell, Figure, Section, Table, TableRow
 from limbeck.report.records import Cost, Scores
-from limbeck.report.words import count, decimal, percent
+from limbeck.report.words import count, decimal, percent, points
 
 EVALUATE = "needs evaluation.json; run `limbeck evaluate`"
 MOST_CLASSES, MOST_PAIRS, MOST_ROWS = 30, 12, 24
@@ -51,7 +52,7 @@ def terms(histories: Mapping[str, History]) -> list[Figure]:
     """A chart for each arm, a line for each term; a term has one style in all of them."""
     names = list({name: None for each in histories.values() for name in each.terms})
     parts = [name for name in names if name != "total"]
-    styles = {"total": 1} | {name: (i + (i > 0)) % 6 for i, name in enumerate(parts)}
+    styles = {"total": 1} | {name: (i + (i > 0)) % charts.STYLES for i, name in enumerate(parts)}
     found = []
     for arm, each in histories.items():
         drawn = [Line(name, curve, styles[name]) for name, curve in each.terms.items() if curve]
@@ -78,20 +79,27 @@ def rate(histories: Mapping[str, History], styles: Mapping[str, int]) -> list[Fi
 
 def size_and_speed(models: Sequence[Model]) -> Section:
     """Accuracy against parameters and against latency."""
-    wanted = (
-        ("Accuracy against size", "parameters", "parameters"),
-        ("Accuracy against latency", "latency_ms", "latency of one image, ms"),
-    )
-    figures = []
-    for title, key, axis in wanted:
-        points = [
-            Point(f"{name} {percent(top1, 1)}", at, 100 * top1, style)
-            for name, style, top1, cost, _ in models
-            if top1 is not None and (at := getattr(cost, key, None))
-        ]
-        if points:
-            figures.append(Figure(title, charts.scatter(points, axis, "top-1, %")))
-    return Section("Size and speed", figures=figures, needs=EVALUATE)
+    sizes = [(model, model.cost.parameters) for model in models if model.cost is not None]
+    times = [(model, model.cost.latency_ms) for model in models if model.cost is not None]
+    drawn = [
+        *accuracy_against("size", "parameters", sizes),
+        *accuracy_against("latency", "latency of one image, ms", times),
+    ]
+    return Section("Size and speed", figures=drawn, needs=EVALUATE)
+
+
+def accuracy_against(
+    what: str, axis: str, costs: Sequence[tuple[Model, float | None]]
+) -> list[Figure]:
+    """The models whose accuracy and cost are known, as points."""
+    drawn = [
+        Point(f"{model.name} {percent(model.top1, 1)}", cost, 100 * model.top1, model.style)
+        for model, cost in costs
+        if model.top1 is not None and cost is not None
+    ]
+    if not drawn:
+        return []
+    return [Figure(f"Accuracy against {what}", charts.scatter(drawn, axis, "top-1, %"))]
 
 
 def calibration(models: Sequence[Model]) -> Section:
@@ -116,7 +124,12 @@ def confusions(models: Sequence[Model]) -> Section:
     known = [(each.name, each.scores[0].classes, matrix) for each, matrix in found if matrix]
     if any(len(classes) > MOST_CLASSES for _, classes, _ in known):
         tables = [mistakes(name, classes, matrix) for name, classes, matrix in known]
-        return Section("Confusion", "The most frequent mistakes.", tables=tables, needs=EVALUATE)
+        return Section(
+            "Confusion",
+            "The most frequent mistakes; the share is of the images of the true class.",
+            tables=tables,
+            needs=EVALUATE,
+        )
     lead = "Rows are the truth, columns the prediction; the stronger, the more of the row."
     figures = [
         Figure(name, charts.heatmap(matrix, classes, name)) for name, classes, matrix in known
@@ -132,7 +145,7 @@ def mistakes(name: str, classes: Sequence[str], matrix: Sequence[Sequence[int]])
         )
         for truth, guess, number, share in pooled.confused(matrix, MOST_PAIRS)
     ]
-    return Table(name, ["Truth", "Taken for", "Images", "Share of the class"], rows)
+    return Table(name, ["Truth", "Taken for", "Images", "Share"], rows)
 
 
 def extremes(rows: Sequence[Row]) -> list[Row]:
@@ -160,6 +173,20 @@ def class_accuracy(name: str, ours: Sequence[Scores], theirs: Sequence[Scores]) 
     beside = "Filled: student. Hollow: teacher. " if teacher else ""
     caption = beside + ends_only(len(rows))
     return [Figure(f"Accuracy by class, {name}", charts.dots(extremes(rows), "top-1, %"), caption)]
+
+
+def class_differences(title: str, gains: Mapping[str, Sequence[float]]) -> list[Figure]:
+    """The difference of each class, the largest first; `gains` has a number for each seed."""
+    rows = []
+    for label, values in gains.items():
+        marks = tuple(100 * value for value in values) if len(values) > 1 else ()
+        mean = fmean(values)
+        rows.append(Row(label, 100 * mean, points(mean), 0, marks=marks))
+    if not rows:
+        return []
+    seeds = "Dot: mean. Strokes: seeds. " if any(row.marks for row in rows) else ""
+    picture = charts.dots(extremes(rows), "points", zero=True)
+    return [Figure(title, picture, seeds + ends_only(len(rows)))]
 
 
 def ends_only(classes: int) -> str:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from limbeck.report import charts, figures, pooled
+from limbeck.report import figures, pooled
 from limbeck.report.arms import arms, budget, cost
-from limbeck.report.charts import TEACHER, Row
+from limbeck.report.charts import STYLES, TEACHER
 from limbeck.report.collect import Compared, Run
 from limbeck.report.figures import Model
 from limbeck.report.history import mean_history
-from limbeck.report.page import Fact, Figure, Page, Section, flat
+from limbeck.report.page import Fact, Page, Section, flat
 from limbeck.report.records import Comparison, Gain, Scores
 from limbeck.report.words import decimal, percent, points, sentence, short, times
 
@@ -68,7 +68,7 @@ def arm_styles(record: Comparison) -> dict[str, int]:
     """The accent for the subject, the plainest line for the baseline."""
     others = [arm for arm in record.arms if arm not in (record.subject, record.baseline)]
     return {record.subject: 0, record.baseline: 1} | {
-        arm: 2 + i % 4 for i, arm in enumerate(others)
+        arm: 2 + i % (STYLES - 2) for i, arm in enumerate(others)
     }
 
 
@@ -121,7 +121,7 @@ def best(record: Comparison) -> list[str]:
 def facts(record: Comparison, ours: Sequence[Scores]) -> list[Fact]:
     """The subject, its teacher, and how much smaller and faster it is."""
     subject, teacher, student = record.arms[record.subject], record.teacher, record.student
-    spread = "" if subject.std is None else f"± {100 * subject.std:.2f} over {seeds(record)}"
+    spread = "" if subject.spread is None else f"± {100 * subject.spread:.2f} over {seeds(record)}"
     found = [Fact(record.subject.capitalize(), percent(subject.mean), spread)]
     if teacher is not None and teacher.mean:
         kept = None if subject.mean is None else subject.mean / teacher.mean
@@ -173,20 +173,12 @@ def classes(
     teachers: Sequence[Scores],
 ) -> Section:
     """The gain of each class, and the accuracy of each class beside the teacher's."""
-    gains = pooled.class_gains(ours, plain)
-    rows = []
-    for name, values in gains.items():
-        value = 100 * sum(values) / len(values)
-        marks = tuple(100 * each for each in values) if len(values) > 1 else ()
-        rows.append(Row(name, value, points(value / 100), 0, marks=marks))
-    found = []
-    if rows:
-        title = f"{record.subject} minus {record.baseline}"
-        caption = "Dot: mean. Strokes: seeds. " + figures.ends_only(len(rows))
-        picture = charts.dots(figures.extremes(rows), "points", zero=True)
-        found.append(Figure(title, picture, caption))
-    found += figures.class_accuracy(record.subject, list(ours.values()), teachers)
-    return Section("Classes", figures=found, needs=figures.EVALUATE)
+    title = f"{record.subject} minus {record.baseline}"
+    drawn = [
+        *figures.class_differences(title, pooled.class_gains(ours, plain)),
+        *figures.class_accuracy(record.subject, list(ours.values()), teachers),
+    ]
+    return Section("Classes", figures=drawn, needs=figures.EVALUATE)
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
@@ -196,6 +188,15 @@ def notes(runs: Sequence[Run]) -> list[str]:
         for name, problem in run.problems.items():
             grouped.setdefault((name, problem), []).append(run.name)
     return [
-        sentence(f"{name} {problem} in {len(where)} of {len(runs)} runs, the first {where[0]}")
+        f"{name} {problem} in {len(where)} of {len(runs)} runs: {named(where)}"
         for (name, problem), where in grouped.items()
     ]
+
+
+def named(folders: Sequence[str], most: int = 3) -> str:
+    """The first few of `folders`.
+
+    >>> named(["a", "b", "c", "d"])
+    'a, b, c and others'
+    """
+    return ", ".join(folders[:most]) + (" and others" if len(folders) > most else "")

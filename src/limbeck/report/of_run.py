@@ -1,12 +1,14 @@
 """The report of a single run: what the student keeps of its teacher."""
 
-from limbeck.report import figures
+from collections.abc import Sequence
+
+from limbeck.report import figures, pooled
 from limbeck.report.charts import TEACHER
 from limbeck.report.collect import Run
 from limbeck.report.figures import Model
 from limbeck.report.page import Cell, Fact, Page, Section, Table, TableRow, flat
 from limbeck.report.records import Evaluation, Scores
-from limbeck.report.words import count, decimal, percent, seconds, sentence, short, times
+from limbeck.report.words import count, decimal, percent, seconds, short, times
 
 ALONE = (
     "One run cannot tell what the teacher adds: `limbeck compare` measures the gain over the same "
@@ -26,11 +28,7 @@ def run_page(run: Run) -> Page:
         figures.curves(histories, {"student": 0}, ""),
         figures.size_and_speed(both),
         figures.calibration(both),
-        Section(
-            "Classes",
-            figures=figures.class_accuracy("student", student, teacher),
-            needs=figures.EVALUATE,
-        ),
+        classes(student, teacher),
         figures.confusions(both),
     ]
     return Page(
@@ -43,7 +41,7 @@ def run_page(run: Run) -> Page:
         sections=sections,
         recipe=run.recipe,
         environment=flat(run.environment),
-        notes=[sentence(f"{name} {problem}") for name, problem in run.problems.items()],
+        notes=[f"{name} {problem}" for name, problem in run.problems.items()],
     )
 
 
@@ -53,7 +51,7 @@ def headline(run: Run) -> str:
     if evaluation is None or evaluation.top1 is None:
         return "Not evaluated yet"
     kept = evaluation.retention
-    keeps = "" if kept is None else f", {percent(kept, 1)} of its teacher's accuracy"
+    keeps = "" if kept is None else f", {percent(kept, 1)} of its teacher’s accuracy"
     return f"{percent(evaluation.top1)} right{keeps}"
 
 
@@ -93,6 +91,16 @@ def models(evaluation: Evaluation | None) -> list[Model]:
     if teacher is None:
         return [student]
     return [student, Model("teacher", TEACHER, teacher.top1, teacher, [teacher])]
+
+
+def classes(student: Sequence[Scores], teacher: Sequence[Scores]) -> Section:
+    """The accuracy of each class, and how far that is from the teacher's."""
+    gains = pooled.class_gains(dict(enumerate(student)), dict(enumerate(teacher)))
+    drawn = [
+        *figures.class_accuracy("student", student, teacher),
+        *figures.class_differences("student minus teacher", gains),
+    ]
+    return Section("Classes", figures=drawn, needs=figures.EVALUATE)
 
 
 def measures(evaluation: Evaluation | None) -> list[Table]:

@@ -89,6 +89,11 @@ class Arm(Record):
     std: float | None = None
     seconds: float | None = None
 
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over the seeds, where there are several."""
+        return self.std if len(self.runs) > 1 else None
+
 
 class Gain(Record):
     """`arm` minus `against`, seed by seed, with the 95 % interval of the mean."""
@@ -130,7 +135,6 @@ class Comparison(Record):
     subject: str
     arms: dict[str, Arm]
     recipe: str = ""
-    metric: str = "top1"
     seeds: list[int] = []
     gains: list[Gain] = []
     teacher: Teacher | None = None

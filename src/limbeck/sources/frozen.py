@@ -50,7 +50,8 @@ class Frozen(Source):
 
     def dtype(self) -> torch.dtype | None:
         """The teacher's own precision."""
-        return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), None)
+        owned = (p for part in self.parts for p in part._parameters.values() if p is not None)
+        return next((p.dtype for p in owned if p.is_floating_point()), None)
 
     def rest(self) -> None:
         """Puts every part back into eval mode, whoever changed it."""

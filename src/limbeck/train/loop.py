@@ -21,7 +21,7 @@ from limbeck.train.progress import Progress
 from limbeck.train.ranks import Ranks
 from limbeck.train.run import Run
 from limbeck.train.settings import Training
-from limbeck.train.watch import Watch
+from limbeck.train.watch import Watch, check_weights
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -51,11 +51,14 @@ def train(job: Job, *, resume: bool = False) -> nn.Module:
         LimbeckError: a loss that is not finite, a full disk.
         SystemExit: 130 or 143 after SIGINT or SIGTERM, once everything is saved.
     """
-    trainer = Trainer(job)
-    if resume:
-        trainer.restore()
-    trainer.fit()
-    return trainer.best_student()
+    try:
+        trainer = Trainer(job)
+        if resume:
+            trainer.restore()
+        trainer.fit()
+        return trainer.shipped()
+    finally:
+        job.run.close()
 
 
 class Trainer:
@@ -84,7 +87,8 @@ class Trainer:
             self.total = min(self.total, self.settings.max_steps)
 
     def prepare(self) -> None:
-        """Sizes the projectors on the first batch."""
+        """Sizes the projectors on the first batch, their weights drawn from the seed."""
+        torch.manual_seed(derive(self.job.seed, "projectors"))
         inputs, data = signals(next(self.job.loader.epoch(0)), self.job.device)
         self.distiller.prepare(inputs, **data)
 
@@ -194,6 +198,7 @@ class Trainer:
         due = settings.save_every is not None and self.step % settings.save_every == 0
         if ended or due or interrupted:
             watch.check()
+            check_weights(self.distiller, self.step)
             self.save()
         if interrupted:
             raise SystemExit(128 + interrupted)
@@ -217,7 +222,7 @@ class Trainer:
         """Scores the student on the validation images; the best is kept beside the last."""
         if self.job.valid is None or not self.job.ranks.first:
             return
-        model, reader = self.best_student(), self.distiller.reader
+        model, reader = self.shipped(), self.distiller.reader
         score = Score.of(predictions(model, reader.adapt, self.job.valid, workers=self.job.workers))
         record = {"top1": score.top1, "nll": score.nll, "split": "valid"}
         self.job.run.write({"kind": "eval", "step": self.step, "epoch": epoch, **record})
@@ -225,13 +230,13 @@ class Trainer:
             self.best = score.top1
             self.job.run.save_best(model)
 
-    def best_student(self) -> nn.Module:
-        """The student that is evaluated and shipped: the average where there is one."""
+    def shipped(self) -> nn.Module:
+        """The student that is evaluated and kept: the average where there is one."""
         return self.distiller.student if self.average is None else self.average.model
 
     def save(self) -> None:
         if self.job.ranks.first:
-            self.job.run.save(self.state(), self.best_student())
+            self.job.run.save(self.state(), self.shipped())
         self.job.ranks.wait()
 
     def state(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def undecayed(module: nn.Module) -> set[str]:
         f"{path}.{name}".lstrip(".")
         for path, part in module.named_modules()
         for name, _ in part.named_parameters(recurse=False)
-        if name == "bias" or isinstance(part, NORMS)
+        if name.endswith("bias") or isinstance(part, NORMS)
     }
 
 

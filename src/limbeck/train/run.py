@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,6 +13,9 @@ from torch import nn
 from limbeck.checkpoint import load_state, save_state, save_weights, write_text
 from limbeck.errors import LimbeckError
 from limbeck.trackers import Lines, TensorBoard, Tracker
+
+FILES = ("checkpoints/*", "metrics.jsonl", "*.safetensors", "evaluation.json", "report.html")
+FOLDERS = ("teacher", "tensorboard")
 
 
 class Run:
@@ -58,9 +62,11 @@ class Run:
 
     def clear(self) -> None:
         """Removes what an earlier run left."""
-        for name in ("checkpoints/*", "metrics.jsonl", "*.safetensors", "evaluation.json"):
+        for name in FILES:
             for path in self.folder.glob(name):
                 path.unlink()
+        for name in FOLDERS:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def open(self, step: int) -> None:
         """Starts the metrics after `step`."""
@@ -74,9 +80,12 @@ class Run:
             tracker.write(record)
 
     def save(self, state: dict[str, Any], student: nn.Module) -> None:
-        """The training's state and the plain student, each whole or not at all."""
-        save_state(state, self.last)
+        """The plain student and the training's state, each whole or not at all.
+
+        The state comes last: a run that is stopped in between makes both anew.
+        """
         save_weights(student, self.student)
+        save_state(state, self.last)
 
     def save_best(self, student: nn.Module) -> None:
         save_weights(student, self.folder / "checkpoints" / "best.safetensors")

@@ -53,7 +53,9 @@ class Training(Block):
     save_every: PositiveInt | None = Field(None, description="steps between checkpoints")
     log_every: PositiveInt = Field(50, description="steps between lines of metrics")
     tensorboard: bool = Field(False, description="write event files as well")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")] = Field(
+        "auto", description="auto, cpu, cuda, cuda:1, mps"
+    )
     threads: PositiveInt | None = Field(None, description="threads of one operation")
 
     @model_validator(mode="after")

@@ -2,9 +2,11 @@
 
 import math
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError
+
+CURE = "the last checkpoint is whole: lower the learning rate, clip the gradient"
 
 
 class Watch:
@@ -35,7 +37,14 @@ class Watch:
             bad = {n: float(v) for n, v in parts.items() if not math.isfinite(float(v))}
             terms = ", ".join(f"{name} = {number}" for name, number in bad.items()) or "their sum"
             raise LimbeckError(
-                f"the loss must stay finite, got {terms} at step {step}; the last checkpoint is "
-                "whole: lower the learning rate, clip the gradient, or look at that term"
+                f"the loss must stay finite, got {terms} at step {step}; {CURE}, "
+                "or look at that term"
             )
         return value, {name: float(part) for name, part in parts.items()}
+
+
+def check_weights(model: nn.Module, step: int) -> None:
+    """Raises LimbeckError where a loss that was finite left weights that are not."""
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise LimbeckError(f"{name} must stay finite, but is not after step {step}; {CURE}")

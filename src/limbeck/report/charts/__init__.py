@@ -3,6 +3,7 @@
 from limbeck.report.charts.dots import Row as Row
 from limbeck.report.charts.dots import bars as bars
 from limbeck.report.charts.dots import dots as dots
+from limbeck.report.charts.ink import STYLES as STYLES
 from limbeck.report.charts.ink import TEACHER as TEACHER
 from limbeck.report.charts.lines import Line as Line
 from limbeck.report.charts.lines import lines as lines

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from limbeck.report.charts.frame import WIDTH, labelled
-from limbeck.report.charts.ink import TEACHER, clipped, drawing, mark, stroke, width, words
+from limbeck.report.charts.ink import TEACHER, clipped, drawing, look, mark, stroke, width, words
 from limbeck.report.charts.scale import Scale, span
 
 ROW, TOP, FOOT = 24.0, 8.0, 42.0
@@ -55,11 +55,11 @@ def bars(rows: Sequence[Row], x: str) -> Markup:
     scale = across(rows, (0.0, max(max(row.value for row in rows), 1e-9)))
     bottom = TOP + ROW * len(rows)
     parts = [axis(scale, bottom, x)]
-    bar = Markup('<rect class="bar s{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="10"/>')
+    bar = Markup('<rect class="bar {}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="10"/>')
     strong = outstanding(rows)
     for row, y in zip(rows, middles(rows), strict=True):
         long = max(1.0, scale(row.value) - scale(0))
-        parts.extend([*names(row, y, strong), bar.format(row.style, scale(0), y - 5, long)])
+        parts.extend([*names(row, y, strong), bar.format(look(row.style), scale(0), y - 5, long)])
     return drawing(WIDTH, bottom + FOOT, said(rows, x), parts)
 
 
@@ -104,9 +104,9 @@ def interval(row: Row, scale: Scale, y: float) -> list[Markup]:
     """The interval, the single measurements and the teacher of a row."""
     parts = []
     if row.low is not None and row.high is not None:
-        parts.append(stroke(scale(row.low), y, scale(row.high), y, f"interval s{row.style % 6}"))
-        for end in (row.low, row.high):
-            parts.append(stroke(scale(end), y - 4, scale(end), y + 4, f"interval s{row.style % 6}"))
+        low, high, kind = scale(row.low), scale(row.high), f"interval {look(row.style)}"
+        parts.append(stroke(low, y, high, y, kind))
+        parts += [stroke(end, y - 4, end, y + 4, kind) for end in (low, high)]
     parts += [stroke(scale(value), y - 6, scale(value), y + 6, "seed") for value in row.marks]
     if row.teacher is not None:
         parts.append(stroke(scale(row.value), y, scale(row.teacher), y, "leader"))

@@ -7,8 +7,9 @@ from markupsafe import Markup
 EMPTY = Markup("")
 GLYPH = 6.4
 SHAPES = ("circle", "square", "diamond", "up", "down", "cross")
-TEACHER = 6
-"""The style of the teacher: a hollow circle. Styles 0 to 5 are filled marks and line patterns."""
+STYLES = len(SHAPES)
+TEACHER = STYLES
+"""The style of the teacher, a hollow circle; those below are filled marks and line patterns."""
 
 
 def drawing(width: float, height: float, label: str, parts: Iterable[Markup]) -> Markup:
@@ -32,17 +33,21 @@ def words(x: float, y: float, text: str, anchor: str = "start", kind: str = "") 
 def trace(points: Sequence[tuple[float, float]], style: int) -> Markup:
     """A line through pixels."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return Markup('<polyline class="trace s{}" points="{}"/>').format(style % len(SHAPES), path)
+    return Markup('<polyline class="trace {}" points="{}"/>').format(look(style), path)
 
 
 def mark(x: float, y: float, style: int, title: str, size: float = 4.0) -> Markup:
     """The mark of a style, with a tooltip."""
-    if style == TEACHER or SHAPES[style % len(SHAPES)] == "circle":
-        shape = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>').format(x, y, size)
-    else:
-        shape = Markup('<path d="{}"/>').format(outline(x, y, SHAPES[style % len(SHAPES)], size))
-    kind = "teacher" if style == TEACHER else f"s{style % len(SHAPES)}"
-    return Markup('<g class="mark {}"><title>{}</title>{}</g>').format(kind, title, shape)
+    shape = "circle" if style == TEACHER else SHAPES[style]
+    drawn = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>').format(x, y, size)
+    if shape != "circle":
+        drawn = Markup('<path d="{}"/>').format(outline(x, y, shape, size))
+    return Markup('<g class="mark {}"><title>{}</title>{}</g>').format(look(style), title, drawn)
+
+
+def look(style: int) -> str:
+    """The CSS class of a style."""
+    return "teacher" if style == TEACHER else f"s{style}"
 
 
 def outline(x: float, y: float, shape: str, size: float) -> str:

@@ -8,7 +8,17 @@ from statistics import fmean
 from markupsafe import Markup
 
 from limbeck.report.charts.frame import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, Frame
-from limbeck.report.charts.ink import clipped, drawing, mark, spread, stroke, trace, width, words
+from limbeck.report.charts.ink import (
+    clipped,
+    drawing,
+    look,
+    mark,
+    spread,
+    stroke,
+    trace,
+    width,
+    words,
+)
 from limbeck.report.charts.scale import Scale, span
 from limbeck.report.history import Points
 
@@ -73,5 +83,5 @@ def ends(frame: Frame, drawn: Sequence[Line], names: Sequence[str]) -> list[Mark
         end = frame.x(line.points[-1][0])
         if abs(place - at) > 3 or end < frame.x.end - 3:
             parts.append(stroke(end + 4, at, frame.x.end + 9, place, "leader"))
-        parts.append(words(frame.x.end + 11, place + 4, name, kind=f"name s{line.style % 6}"))
+        parts.append(words(frame.x.end + 11, place + 4, name, kind=f"name {look(line.style)}"))
     return parts

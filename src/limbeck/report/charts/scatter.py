@@ -1,7 +1,7 @@
 """Points with names that keep out of each other's way."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -11,7 +11,7 @@ from limbeck.report.charts.ink import clipped, drawing, mark, stroke, width, wor
 from limbeck.report.charts.scale import Scale, span
 
 Box = tuple[float, float, float, float]
-LINE = 15.0
+LINE, KEY, HIDING, STEPS = 15.0, 12.0, 100.0, 72
 LEAST = 2.0
 """Points of accuracy that the paper shows at least, lest a small difference look large."""
 
@@ -37,10 +37,12 @@ def scatter(points: Sequence[Point], x: str, y: str) -> Markup:
     names = [clipped(point.label, 26) for point in points]
     room = (LEFT, TOP - 8, WIDTH - 2, BOTTOM - 2)
     parts = [frame.axes()]
-    for (at_x, at_y), name, box in zip(pixels, names, placed(pixels, names, room), strict=True):
-        parts.extend(tag(at_x, at_y, name, box))
-    for (at_x, at_y), point in zip(pixels, points, strict=True):
-        parts.append(mark(at_x, at_y, point.style, f"{point.label}: {point.y:.2f}", size=4.5))
+    for at, point, name, box in zip(
+        pixels, points, names, placed(pixels, names, room), strict=True
+    ):
+        parts.extend(tag(*at, name, point.style, box))
+    for at, point in zip(pixels, points, strict=True):
+        parts.append(mark(*at, point.style, f"{point.label}: {point.y:.2f}", size=4.5))
     said = "; ".join(f"{point.label} {point.y:.2f} at {point.x:.4g}" for point in points)
     return drawing(WIDTH, HEIGHT, f"{y} against {x}: {said}", parts)
 
@@ -51,38 +53,48 @@ def log_span(values: Sequence[float]) -> tuple[float, float]:
     return 10**low, 10**high
 
 
-def tag(x: float, y: float, name: str, box: Box) -> list[Markup]:
-    """A name in its box, with a thin line to its point where it had to move away."""
+def tag(x: float, y: float, name: str, style: int, box: Box) -> list[Markup]:
+    """A name in its box; if it had to move away, with its mark and a thin line to its point."""
     left, top, right, bottom = box
     middle = (top + bottom) / 2
-    near = left if left > x else right
-    parts = [words(left, middle + 4, name, kind="name")]
-    if abs(middle - y) > 2:
-        parts.insert(0, stroke(x, y, near + (-3 if near == left else 3), middle, "leader"))
-    return parts
+    if abs(middle - y) <= 2:
+        start, anchor = (left, "start") if left > x else (right, "end")
+        return [words(start, middle + 4, name, anchor, "name")]
+    line = stroke(x, y, left - 2 if left > x else right + 2, middle, "leader")
+    key = mark(left + 4, middle, style, name, size=2.8)
+    return [line, key, words(left + KEY, middle + 4, name, kind="name")]
 
 
 def placed(points: Sequence[tuple[float, float]], names: Sequence[str], room: Box) -> list[Box]:
     """A box for each name, the nearest free one, top point first."""
-    taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+    marks = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     boxes: dict[int, Box] = {}
     for index in sorted(range(len(points)), key=lambda i: points[i][1]):
-        others = taken[:index] + taken[index + 1 :]
-        choices = list(candidates(*points[index], width(names[index]), room))
-        boxes[index] = min(choices, key=lambda box: sum(overlap(box, other) for other in others))
-        taken.append(boxes[index])
+        others = [*marks[:index], *marks[index + 1 :], *boxes.values()]
+        costs = {
+            box: crowding(box, others, boxes.values())
+            for box in candidates(*points[index], width(names[index]) + KEY, room)
+        }
+        boxes[index] = min(costs, key=lambda box: costs[box])
     return [boxes[index] for index in range(len(points))]
+
+
+def crowding(box: Box, others: Iterable[Box], placed: Iterable[Box]) -> float:
+    """How much of `others` the box would hide; less bad is to stand above a name placed before."""
+    above = [(left, 0.0, right, bottom) for left, _, right, bottom in placed]
+    hidden = sum(overlap(box, each) for each in others)
+    return HIDING * hidden + max((overlap(box, each) for each in above), default=0.0)
 
 
 def candidates(x: float, y: float, long: float, room: Box) -> Iterator[Box]:
     """Boxes right and left of a point, first beside it, then further up and down."""
     left, top, right, bottom = room
-    for step in range(24):
-        shift = (step + 1) // 2 * LINE * (-1 if step % 2 else 1)
+    for step in range(STEPS):
+        shift = (step + 1) // 2 * LINE / 3 * (-1 if step % 2 else 1)
         middle = min(max(y + shift, top + LINE / 2), bottom - LINE / 2)
         for start in (x + 10, x - 10 - long):
             inside = min(max(start, left), right - long)
-            if inside == start or step == 23:
+            if inside == start or step == STEPS - 1:
                 yield inside, middle - LINE / 2, inside + long, middle + LINE / 2
 
 

@@ -1,0 +1,182 @@
+"""Pieces of a batch add up to the batch, in one process and over two."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.train.jobs import (
+    VIEW,
+    Net,
+    distiller,
+    equal,
+    hint,
+    images,
+    job,
+    loader,
+    net,
+    rich,
+    saved,
+    textbook,
+    timeless,
+    weights,
+)
+from torch import Tensor, nn
+
+from limbeck import Distiller, Frozen, Match, Objective, Reader, losses, truth
+from limbeck.data import Mix
+from limbeck.train import train
+
+each = pytest.mark.parametrize
+UNEVEN = (0, 1, 2, 3, 4, 5, 6, 9, 14, 15, 20)
+
+
+def doubled(objective: Objective, student: nn.Module) -> Distiller:
+    """Everything in float64."""
+
+    def view(pixels: Tensor) -> Tensor:
+        return VIEW(pixels).double()
+
+    teacher = Frozen(net(6, seed=1, norm=True).double(), inputs=view)
+    return Distiller(Reader(student.double(), inputs=view), {"teacher": teacher}, objective)
+
+
+OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    "textbook": textbook,
+    "rich": rich,
+    "labels": lambda: 1.0 * truth(label_smoothing=0.1),
+    "hard": lambda: 0.3 * truth() + 0.7 * Match(losses.hard),
+    "features": lambda: 0.3 * truth() + hint(0.7) + 5.0 * Match(losses.attention, "conv"),
+}
+
+
+@each("pieces", [4, 12])
+@each("name", OBJECTIVES)
+def test_pieces_equal_the_undivided_batch(name: str, pieces: int, tmp_path: Path) -> None:
+    """Withheld labels are unevenly spread, so that no piece has its share of them."""
+    found = []
+    for accumulate in (1, pieces):
+        batches = loader(images(48, UNEVEN), 12)
+        made = doubled(OBJECTIVES[name](), net())
+        settings = {"batch_size": 12, "epochs": 2, "accumulate": accumulate}
+        train(job(tmp_path / str(accumulate), made, batches=batches, **settings))
+        found.append(weights(made))
+    one, many = found
+    assert one.keys() == many.keys()
+    for key in one:
+        torch.testing.assert_close(many[key], one[key], rtol=0, atol=1e-12)
+    for left, right in zip(*(timeless(tmp_path / str(k))[:-1] for k in (1, pieces)), strict=True):
+        assert left["parts"] == pytest.approx(right["parts"], rel=1e-9)
+        assert sum(left["parts"].values()) == pytest.approx(right["loss"], rel=1e-9)
+
+
+def test_pieces_of_a_batch_that_they_do_not_divide(tmp_path: Path) -> None:
+    """A set smaller than the batch leaves 7 rows for 4 pieces, two of them without a label."""
+    found = []
+    for accumulate in (1, 4):
+        batches = loader(images(7, withheld=(0, 3)), 8)
+        made = doubled(textbook(), net())
+        settings = {"batch_size": 8, "epochs": 3, "accumulate": accumulate}
+        train(job(tmp_path / str(accumulate), made, batches=batches, **settings))
+        found.append(weights(made))
+    assert all(torch.allclose(found[0][k], found[1][k], rtol=0, atol=1e-12) for k in found[0])
+
+
+def test_mixed_targets_are_shared_too(tmp_path: Path) -> None:
+    found = []
+    for accumulate in (1, 4):
+        batches = loader(images(withheld=UNEVEN), 12, mix=Mix(mixup=0.4))
+        made = doubled(textbook(), net())
+        settings = {"batch_size": 12, "accumulate": accumulate}
+        train(job(tmp_path / str(accumulate), made, batches=batches, **settings))
+        found.append(weights(made))
+    assert all(torch.allclose(found[0][k], found[1][k], rtol=0, atol=1e-12) for k in found[0])
+
+
+def test_batch_statistics_see_the_pieces(tmp_path: Path) -> None:
+    """What accumulation cannot hide: with batch normalisation the results differ."""
+    found = []
+    for accumulate in (1, 2):
+        made = doubled(textbook(), net(norm=True))
+        train(job(tmp_path / str(accumulate), made, accumulate=accumulate))
+        found.append(made.student.conv.weight)
+    assert float((found[0] - found[1]).abs().max()) > 1e-6
+
+
+# ---- two processes
+
+
+def rows(n: int) -> Net:
+    """A student for the command line: without batch statistics, whatever its classes."""
+    return net()
+
+
+def wide(n: int) -> Net:
+    return net(6, seed=1, norm=True)
+
+
+RECIPE = """
+data: {{train: "folder:{folder}", valid: "folder:{folder}", labels: 20, augment: {{crop: 1}}}}
+student: {{model: "tests.train.test_accumulate:rows", mean: [0.5, 0.5, 0.5], std: [1, 1, 1],
+           options: {{n: 3}}}}
+teacher: {{model: "tests.train.test_accumulate:wide", options: {{n: 3}}}}
+objective:
+  - {{loss: truth, weight: 0.5}}
+  - {{loss: kl, temperature: 4, weight: {{schedule: linear, start: 0.1, stop: 0.5}}}}
+  - {{loss: hint, at: conv, project: conv, weight: 0.3}}
+train: {{epochs: 20, max_steps: 20, batch_size: 12, lr: 0.05, accumulate: {accumulate},
+         clip: 0.5, ema: 0.9, log_every: 1, threads: 1, evaluate_every: 20}}
+"""
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """The images as JPEG files, a folder for each class."""
+    from PIL import Image
+
+    data = images(45)
+    for i, (pixels, label) in enumerate(zip(data.pixels, data.labels.tolist(), strict=True)):
+        folder = tmp_path / "pictures" / data.classes[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{i}.jpg", quality=95)
+    return tmp_path / "pictures"
+
+
+def launched(launcher: list[str], recipe: Path, out: Path) -> Any:
+    command = [sys.executable, *launcher, "limbeck", "train", str(recipe), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "--json"], capture_output=True, text=True, env=environment, cwd=out.parent
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+
+
+def test_two_ranks_equal_one_process_after_20_steps(pictures: Path, tmp_path: Path) -> None:
+    """The same global batch, a projector, an average, uneven labels, and one writer."""
+    recipes = {}
+    for name, accumulate in (("one", 1), ("two", 2)):
+        recipes[name] = tmp_path / f"{name}.yaml"
+        recipes[name].write_text(RECIPE.format(folder=pictures, accumulate=accumulate))
+    launched(["-m"], recipes["one"], tmp_path / "one")
+    launched(TORCHRUN, recipes["two"], tmp_path / "two")
+    one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
+    assert one["step"] == two["step"] == 20
+    assert any("projector" in name for name in one["distiller"])
+    for part in ("distiller", "average"):
+        for name, value in one[part].items():
+            torch.testing.assert_close(two[part][name], value, rtol=0, atol=1e-6)
+    assert not equal(one["distiller"]["student.conv.weight"], net().conv.weight)
+    lines = timeless(tmp_path / "two")
+    trained = [line for line in lines if line["kind"] == "train"]
+    assert [line["step"] for line in trained] == list(range(1, 21))
+    assert [line["kind"] for line in lines if line["kind"] != "train"] == ["eval", "done"]
