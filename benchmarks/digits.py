@@ -30,12 +30,12 @@ SETTINGS = {
 def score(name: str, overrides: list[str], out: Path) -> list[float]:
     """Validation accuracy of the distilled arm, a number a seed."""
     recipe = read(ROOT / "recipes" / "digits.yaml", ["data.test=digits:valid", *overrides])
-    run = runner({name: arms_of(recipe)["distilled"]}, out / "teachers")
+    run = runner({"distilled": arms_of(recipe)["distilled"]}, out / "teachers")
     scores = []
     for seed in SEEDS:
         folder = out / name.replace(" ", "-") / f"seed-{seed}"
         if not (folder / "evaluation.json").exists():
-            run(name, seed, folder)
+            run("distilled", seed, folder)
         scores.append(json.loads((folder / "evaluation.json").read_text())["top1"])
     return scores
 

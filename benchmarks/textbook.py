@@ -11,11 +11,11 @@ of one seed, so that two processes can share the work (one thread each).
 
 import argparse
 import json
-import os
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from limbeck.compare import compare, table
@@ -65,11 +65,10 @@ def unpacked(root: Path):
             yield file.getvalue(), images.classes[label]
 
 
-def taught(out: Path, threads: int) -> Recipe:
+def taught(out: Path) -> Recipe:
     """The recipe with its teacher trained."""
     paths = [f"data.{split}=folder:{out / 'images' / split}" for split in SPLITS]
-    limits = [f"train.threads={threads}", f"teacher.fit.threads={threads}"]
-    recipe = read(HERE / "textbook.yaml", [*paths, *limits])
+    recipe = read(HERE / "textbook.yaml", paths)
     return with_teacher(recipe, out / "teacher", Ranks())
 
 
@@ -81,9 +80,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="write benchmarks/results")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
+    torch.set_num_threads(options.threads)
     lay_out(options.out / "images", options.cifar)
-    arms = arms_of(taught(options.out, options.threads))
+    arms = arms_of(taught(options.out))
     seeds = SEEDS if options.seed is None else (options.seed,)
     document = compare(
         list(arms),

@@ -1,4 +1,4 @@
-"""The Hugging Face Trainer: the distiller is the model, its step's first field the loss."""
+"""The Hugging Face Trainer: the distiller is the model, its loss the step's first field."""
 
 # %%
 import torch
@@ -8,31 +8,25 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from limbeck import Distiller, Match, losses, projectors, schedules, truth
 from limbeck.data import open_images
-from limbeck.inputs import Preprocess
 from limbeck.zoo import mlp, small_cnn
 
 torch.manual_seed(0)
-torch.set_num_threads(1)
-
 
 # %% 2,000 digits to train on and 2,500 to test on, as a data set like any other.
-def digits(name):
-    images = open_images(name)
-    pixels = images.fetch(torch.arange(len(images)))
-    return Preprocess(mean=(0.13,), std=(0.31,))(pixels), images.labels
-
-
-train = [{"inputs": x, "target": y} for x, y in zip(*digits("digits:train"), strict=True)]
-test_x, test_y = digits("digits:test")
+train, test = open_images("digits:train"), open_images("digits:test")
+rows = [{"inputs": x, "target": y} for x, y in zip(train.pixels / 255, train.labels, strict=True)]
+loader = DataLoader(rows, batch_size=50, shuffle=True)
 
 # %% A teacher, trained as usual.
 teacher = small_cnn(10, width=8)
-optimizer = torch.optim.AdamW(teacher.parameters(), lr=0.01)
-for _ in range(4):
-    for batch in DataLoader(train, batch_size=50, shuffle=True):
+optimizer = torch.optim.AdamW(teacher.parameters())
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.03, total_steps=6 * len(loader))
+for _ in range(6):
+    for batch in loader:
         F.cross_entropy(teacher(batch["inputs"]), batch["target"]).backward()
         optimizer.step()
         optimizer.zero_grad()
+        schedule.step()
 
 # %% The student learns from the labels, the teacher's softened answers and its last features.
 student = mlp(10, hidden=16)
@@ -42,42 +36,31 @@ objective = (
     + 0.1 * Match(losses.hint, "2", "9", project=projectors.linear)
 )
 distiller = Distiller(student, teacher, objective)
-distiller.prepare(test_x[:2], target=test_y[:2])  # makes the projector, so before the optimizer
+distiller.prepare(**batch)  # makes the projector, so it comes before the optimizer
 
 
-# %% The rows' keys are the distiller's arguments; the Trainer must not drop those it does not know.
+# %% The rows' keys are the distiller's arguments, so that the Trainer must not drop columns.
 class Advance(TrainerCallback):
-    def on_step_begin(self, args, state, control, **kwargs):
+    def on_step_begin(self, args, state, control, **rest):
         distiller.advance(state.global_step / state.max_steps)
 
 
+options = TrainingArguments(
+    "runs/hf_trainer",
+    num_train_epochs=8,
+    per_device_train_batch_size=50,
+    lr_scheduler_type="constant",
+    max_grad_norm=0,
+    remove_unused_columns=False,
+    use_cpu=True,
+)
+optimizer = torch.optim.AdamW(distiller.parameters(), lr=0.003)
 trainer = Trainer(
-    distiller,
-    TrainingArguments(
-        "runs/hf_trainer",
-        num_train_epochs=10,
-        per_device_train_batch_size=50,
-        learning_rate=0.003,
-        weight_decay=0.01,
-        lr_scheduler_type="constant",
-        max_grad_norm=0,
-        save_strategy="epoch",
-        save_total_limit=1,  # student and projector, no teacher
-        remove_unused_columns=False,
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-    ),
-    train_dataset=train,
-    callbacks=[Advance()],
+    distiller, options, train_dataset=rows, callbacks=[Advance()], optimizers=(optimizer, None)
 )
 trainer.train()
 
-
 # %%
-@torch.no_grad()
-def accuracy(model):
-    return (model.eval()(test_x).argmax(1) == test_y).float().mean().item()
-
-
-print(f"test accuracy: teacher {accuracy(teacher):.1%}, student {accuracy(student):.1%}")
+for name, model in {"teacher": teacher, "student": student}.items():
+    right = model.eval()(test.pixels / 255).argmax(1) == test.labels
+    print(f"{name}: {right.float().mean():.1%} of the test digits")

@@ -287,8 +287,11 @@ def test_every_verdict_is_plain(comparison: Path, kind: str, sign: str, meaning:
 def test_one_seed_has_no_interval(comparison: Path) -> None:
     gain = {"arm": "distilled", "against": "labels only", "per_seed": [0.05], "mean": 0.05}
     verdict = {"kind": "no gain shown", "text": "no gain shown: +5.00 points (1 seed)"}
-    change(comparison / "compare.json", gains=[gain], verdict=verdict, seeds=[0])
+    arms = json.loads((comparison / "compare.json").read_text())["arms"]
+    arms = {name: arm | {"runs": arm["runs"][:1], "std": 0.0} for name, arm in arms.items()}
+    change(comparison / "compare.json", gains=[gain], verdict=verdict, seeds=[0], arms=arms)
     html = report(comparison)
+    assert "± 0.00" not in html
     assert "One seed has no interval" in html
     assert "interval spans zero" not in html
 
@@ -517,6 +520,17 @@ def test_curves_that_share_no_step_are_not_averaged() -> None:
     assert averaged([[(1, 1.0)], [(2, 5.0)]]) == [(1, 1.0)]
     assert averaged([[(1, 1.0), (2, 3.0)], [(2, 5.0)]]) == [(2, 4.0)]
     assert averaged([[], []]) == []
+
+
+def test_an_accuracy_measured_once_is_no_curve(run: Path) -> None:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    evaluations = [line for line in lines if '"eval"' in line]
+    assert "Accuracy on valid" in report(run)
+    kept = [line for line in lines if line not in evaluations[1:]]
+    (run / "metrics.jsonl").write_text("\n".join(kept))
+    html = report(run)
+    assert "Accuracy on valid" not in html
+    assert "Learning rate" in html
 
 
 def test_seeds_are_pooled_by_their_counts(comparison: Path) -> None:

@@ -128,10 +128,15 @@ def equal(left: Any, right: Any) -> bool:
     return left == right
 
 
+def records(folder: Path, *kinds: str) -> list[dict[str, Any]]:
+    """The metrics of a run, of these kinds alone if any are named."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if not kinds or line["kind"] in kinds]
+
+
 def timeless(folder: Path) -> list[dict[str, Any]]:
     """The metrics of a run without what a clock said."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in records(folder)]
 
 
 def saved(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import torch
 from tests.train.jobs import (
     VIEW,
     Net,
-    distiller,
     equal,
     hint,
     images,
@@ -69,7 +68,7 @@ def test_pieces_equal_the_undivided_batch(name: str, pieces: int, tmp_path: Path
     one, many = found
     assert one.keys() == many.keys()
     for key in one:
-        torch.testing.assert_close(many[key], one[key], rtol=0, atol=1e-12)
+        torch.testing.assert_close(many[key], one[key], rtol=0, atol=1e-10)
     for left, right in zip(*(timeless(tmp_path / str(k))[:-1] for k in (1, pieces)), strict=True):
         assert left["parts"] == pytest.approx(right["parts"], rel=1e-9)
         assert sum(left["parts"].values()) == pytest.approx(right["loss"], rel=1e-9)
@@ -84,7 +83,7 @@ def test_pieces_of_a_batch_that_they_do_not_divide(tmp_path: Path) -> None:
         settings = {"batch_size": 8, "epochs": 3, "accumulate": accumulate}
         train(job(tmp_path / str(accumulate), made, batches=batches, **settings))
         found.append(weights(made))
-    assert all(torch.allclose(found[0][k], found[1][k], rtol=0, atol=1e-12) for k in found[0])
+    assert all(torch.allclose(found[0][k], found[1][k], rtol=0, atol=1e-10) for k in found[0])
 
 
 def test_mixed_targets_are_shared_too(tmp_path: Path) -> None:
@@ -95,7 +94,7 @@ def test_mixed_targets_are_shared_too(tmp_path: Path) -> None:
         settings = {"batch_size": 12, "accumulate": accumulate}
         train(job(tmp_path / str(accumulate), made, batches=batches, **settings))
         found.append(weights(made))
-    assert all(torch.allclose(found[0][k], found[1][k], rtol=0, atol=1e-12) for k in found[0])
+    assert all(torch.allclose(found[0][k], found[1][k], rtol=0, atol=1e-10) for k in found[0])
 
 
 def test_batch_statistics_see_the_pieces(tmp_path: Path) -> None:
@@ -104,7 +103,7 @@ def test_batch_statistics_see_the_pieces(tmp_path: Path) -> None:
     for accumulate in (1, 2):
         made = doubled(textbook(), net(norm=True))
         train(job(tmp_path / str(accumulate), made, accumulate=accumulate))
-        found.append(made.student.conv.weight)
+        found.append(weights(made)["student.conv.weight"])
     assert float((found[0] - found[1]).abs().max()) > 1e-6
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import stdev
 
 from limbeck.report import charts
-from limbeck.report.charts import TEACHER, Point, Row
+from limbeck.report.charts import TEACHER, Point, Row, clipped
 from limbeck.report.page import Cell, Figure, Section, Table, TableRow
 from limbeck.report.records import Arm, Comparison, Gain
 from limbeck.report.words import MISSING, count, interval, percent, points, seconds
@@ -144,7 +144,12 @@ def cost(record: Comparison, styles: dict[str, int]) -> Section:
         Row(name, arm.seconds or 0.0, seconds(arm.seconds), styles[name]) for name, arm in known
     ]
     points = [
-        Point(f"{name} {percent(arm.mean, 1)}", arm.seconds or 0.0, 100 * arm.mean, styles[name])
+        Point(
+            f"{clipped(name)} {percent(arm.mean, 1)}",
+            arm.seconds or 0.0,
+            100 * arm.mean,
+            styles[name],
+        )
         for name, arm in known
         if arm.mean is not None
     ]

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from limbeck.report import charts, pooled
-from limbeck.report.charts import Line, Point, Row
+from limbeck.report.charts import Line, Point, Row, clipped
 from limbeck.report.history import History
 from limbeck.report.page import Cell, Figure, Section, Table, TableRow
 from limbeck.report.records import Cost, Scores
@@ -32,19 +32,17 @@ def curves(histories: Mapping[str, History], styles: Mapping[str, int], lead: st
 
 
 def accuracy(histories: Mapping[str, History], styles: Mapping[str, int]) -> list[Figure]:
-    """A chart for each split, a line for each arm."""
+    """A chart for each split, a line for each arm that was looked at more than once."""
     splits = {split: None for each in histories.values() for split in each.accuracy}
     found = []
     for split in splits:
-        known = [
-            (arm, each.accuracy[split]) for arm, each in histories.items() if split in each.accuracy
-        ]
         drawn = [
-            Line(arm, [(x, 100 * y) for x, y in curve], styles[arm])
-            for arm, curve in known
-            if curve
+            Line(arm, [(epoch, 100 * top1) for epoch, top1 in curve], styles[arm])
+            for arm, each in histories.items()
+            if len(curve := each.accuracy.get(split, [])) > 1
         ]
-        found.append(Figure(f"Accuracy on {split}", charts.lines(drawn, "epoch", "top-1, %")))
+        if drawn:
+            found.append(Figure(f"Accuracy on {split}", charts.lines(drawn, "epoch", "top-1, %")))
     return found
 
 
@@ -93,7 +91,9 @@ def accuracy_against(
 ) -> list[Figure]:
     """The models whose accuracy and cost are known, as points."""
     drawn = [
-        Point(f"{model.name} {percent(model.top1, 1)}", cost, 100 * model.top1, model.style)
+        Point(
+            f"{clipped(model.name)} {percent(model.top1, 1)}", cost, 100 * model.top1, model.style
+        )
         for model, cost in costs
         if model.top1 is not None and cost is not None
     ]

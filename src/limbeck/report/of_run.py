@@ -142,5 +142,4 @@ def told_ratios(student: Scores, teacher: Scores) -> dict[str, str]:
         "FLOPs of one image": times(teacher.flops, student.flops),
         "Size": times(teacher.bytes, student.bytes),
         "Latency of one image, ms": times(teacher.latency_ms, student.latency_ms),
-        "Images a second": times(teacher.throughput, student.throughput),
     }

@@ -5,6 +5,7 @@ from limbeck.report.charts.dots import bars as bars
 from limbeck.report.charts.dots import dots as dots
 from limbeck.report.charts.ink import STYLES as STYLES
 from limbeck.report.charts.ink import TEACHER as TEACHER
+from limbeck.report.charts.ink import clipped as clipped
 from limbeck.report.charts.lines import Line as Line
 from limbeck.report.charts.lines import lines as lines
 from limbeck.report.charts.scatter import Point as Point

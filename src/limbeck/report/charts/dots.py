@@ -10,7 +10,7 @@ from limbeck.report.charts.ink import TEACHER, clipped, drawing, look, mark, str
 from limbeck.report.charts.scale import Scale, span
 
 ROW, TOP, FOOT = 24.0, 8.0, 42.0
-LONGEST = 30
+LONGEST = 34
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from limbeck.report.charts.scale import Scale, span
 
 Box = tuple[float, float, float, float]
 LINE, KEY, HIDING, STEPS = 15.0, 12.0, 100.0, 72
+LONGEST = 34
 LEAST = 2.0
 """Points of accuracy that the paper shows at least, lest a small difference look large."""
 
@@ -34,7 +35,7 @@ def scatter(points: Sequence[Point], x: str, y: str) -> Markup:
     up = span([point.y for point in points], pad=0.15, least=LEAST)
     frame = Frame(Scale(*across, LEFT, WIDTH - 14, log), Scale(*up, BOTTOM, TOP), x, y)
     pixels = [(frame.x(point.x), frame.y(point.y)) for point in points]
-    names = [clipped(point.label, 26) for point in points]
+    names = [clipped(point.label, LONGEST) for point in points]
     room = (LEFT, TOP - 8, WIDTH - 2, BOTTOM - 2)
     parts = [frame.axes()]
     for at, point, name, box in zip(

@@ -1,0 +1,165 @@
+"""The reference of a recipe's keys, from the schema that reads recipes.
+
+    python docs/generate.py
+
+writes docs/generated/keys.md and docs/generated/losses.md; building the documentation does so too.
+"""
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from limbeck import losses, truth
+from limbeck.recipe import Recipe
+
+Schema = Mapping[str, Any]
+PLACES = {  # where a block stands in a recipe
+    "Recipe": "the recipe",
+    "Data": "data",
+    "Augmentation": "data.augment",
+    "Model": "student",
+    "Teacher": "teacher",
+    "Term": "objective",
+    "Ramp": "a schedule",
+    "Training": "train",
+    "Comparison": "compare",
+}
+WORDS = {"boolean": "true or false", "integer": "whole number", "string": "text", "path": "path"}
+
+
+def write(folder: Path) -> None:
+    """Writes the generated pages into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "keys.md").write_text(keys(), encoding="utf-8")
+    (folder / "losses.md").write_text(loss_table(), encoding="utf-8")
+
+
+def keys() -> str:
+    """A section for each block, with a table of its keys."""
+    schema = Recipe.model_json_schema()
+    blocks = {"Recipe": schema, **schema["$defs"]}
+    return "\n".join(section(name, blocks) for name in PLACES)
+
+
+def section(name: str, blocks: Mapping[str, Schema]) -> str:
+    """One block; a teacher's keys are those that a student does not have."""
+    block = blocks[name]
+    fields = dict(block["properties"])
+    lines = [f"### {PLACES[name]}", "", summary(block), ""]
+    if name == "Teacher":
+        fields = {key: f for key, f in fields.items() if key not in blocks["Model"]["properties"]}
+        lines += ["All keys of [student](#student), and these:", ""]
+    required = block.get("required", ())
+    rows = [
+        (f"`{key}`", words(field), default(key, field, required), meaning(field, blocks))
+        for key, field in fields.items()
+    ]
+    told = 4 if any(row[-1] for row in rows) else 3
+    head = ("key", "value", "default", "meaning")[:told]
+    return "\n".join([*lines, *table(head, [row[:told] for row in rows]), ""])
+
+
+def summary(block: Schema) -> str:
+    return block["description"].partition("\n")[0]
+
+
+def words(field: Schema) -> str:
+    """What a value may be.
+
+    >>> words({"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "null"}]})
+    'whole number > 0'
+    >>> words({"enum": ["SGD", "Adam"], "type": "string"})
+    '`SGD`, `Adam`'
+    """
+    if "$ref" in field:
+        place = PLACES[field["$ref"].rpartition("/")[2]]
+        return f"[{place}](#{re.sub(r'[^a-z]+', '-', place.replace('.', ''))})"
+    if "anyOf" in field:
+        options = [words(option) for option in field["anyOf"] if option.get("type") != "null"]
+        return " or ".join(options)
+    if "const" in field or "enum" in field:
+        return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    kind = field.get("type", "any")
+    if kind == "array":
+        return listed(field)
+    if kind == "object":
+        inner = field.get("additionalProperties")
+        return f"name → {words(inner)}" if isinstance(inner, Mapping) else "keywords"
+    return WORDS.get(field.get("format", kind), kind) + bounds(field)
+
+
+def bounds(field: Schema) -> str:
+    """The range of a number.
+
+    >>> bounds({"exclusiveMinimum": 0, "maximum": 1}), bounds({"minimum": 0}), bounds({})
+    (' in (0, 1]', ' ≥ 0', '')
+    """
+    low = field.get("minimum", field.get("exclusiveMinimum"))
+    high = field.get("maximum", field.get("exclusiveMaximum"))
+    if low is None:
+        return ""
+    if high is None:
+        return f" {'≥' if 'minimum' in field else '>'} {low:g}"
+    left, right = "[" if "minimum" in field else "(", "]" if "maximum" in field else ")"
+    return f" in {left}{low:g}, {high:g}{right}"
+
+
+def listed(field: Schema) -> str:
+    """A list of any length, or of one."""
+    parts = field.get("prefixItems")
+    if parts is None:
+        return f"list of {words(field['items'])}"
+    return f"list of {len(parts)}: {words(parts[0])}"
+
+
+def default(key: str, field: Schema, required: Iterable[str]) -> str:
+    """The default as YAML writes it; none for what may be left out."""
+    value = field.get("default")
+    if key in required:
+        return "required"
+    if value is None or isinstance(value, Mapping) or value == []:
+        return ""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"`{text}`"
+
+
+def meaning(field: Schema, blocks: Mapping[str, Schema]) -> str:
+    """What a key is for; of a whole block, the block's own words."""
+    if "description" in field:
+        return field["description"]
+    found = [option["$ref"] for option in (field, *field.get("anyOf", ())) if "$ref" in option]
+    return summary(blocks[found[0].rpartition("/")[2]]).rstrip(".").lower() if found else ""
+
+
+def loss_table() -> str:
+    """The losses that a term may name, with their keywords."""
+    known = {"truth": truth} | {name: getattr(losses, name) for name in losses.__all__}
+    del known["cross_entropy"]  # which is the truth's
+    rows = [(f"`{name}`", keywords(loss), first_line(loss)) for name, loss in known.items()]
+    return "\n".join([*table(("loss", "keywords", "what it is"), rows), ""])
+
+
+def keywords(loss: Any) -> str:
+    """The keywords that are numbers, with their defaults; masks and counts are signals."""
+    options = [p for p in inspect.signature(loss).parameters.values() if is_number(p.default)]
+    return ", ".join(f"`{p.name}: {p.default:g}`" for p in options)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def first_line(loss: Any) -> str:
+    return (inspect.getdoc(loss) or "").partition("\n")[0]
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """A Markdown table."""
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *escaped]]
+
+
+if __name__ == "__main__":
+    write(Path(__file__).parent / "generated")
