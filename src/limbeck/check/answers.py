@@ -1,7 +1,6 @@
 """What the models weigh, and what they answer before anything is trained."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,6 +90,11 @@ def fault(logits: Tensor, classes: int) -> str | None:
     return None
 
 
+def right(logits: Tensor, target: Tensor) -> float:
+    """The fraction of rows (B, C) whose largest entry is at the target (B,)."""
+    return int((logits.argmax(1) == target).sum()) / len(target)
+
+
 def judged(
     name: str, logits: Tensor, images: Images, findings: Findings
 ) -> dict[str, float | int | None]:
@@ -103,7 +107,7 @@ def judged(
         return {"top1": None, "top1_renamed": None, "examples": n}
     pairs = torch.bincount(images.labels * classes + logits.argmax(1), minlength=classes**2)
     confusion = pairs.view(classes, classes)
-    top1, renamed = int(confusion.diag().sum()) / n, int(confusion.max(0).values.sum()) / n
+    top1, renamed = right(logits, images.labels), int(confusion.max(0).values.sum()) / n
     if top1 < floor(classes):
         findings.problems.append(below(name, top1, renamed, images))
     return {"top1": top1, "top1_renamed": renamed, "examples": n}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from limbeck.check.answers import (
     ask,
@@ -13,14 +14,15 @@ from limbeck.check.answers import (
     deviation,
     fault,
     judged,
+    right,
     sample,
     untrained,
     weighed,
 )
 from limbeck.check.findings import Findings
-from limbeck.check.memory import copies_of, memory_rule, peak, record_bytes
-from limbeck.check.rehearsal import kept, live, rehearsal
-from limbeck.check.terms import Lesson, breakdown, lesson, shapes
+from limbeck.check.memory import copies_of, forget_peak, memory_rule, peak, record_bytes
+from limbeck.check.rehearsal import kept, rehearsal
+from limbeck.check.terms import Lesson, breakdown, lesson, number
 from limbeck.check.timing import phases, run_time
 from limbeck.data import Images
 from limbeck.models import cost
@@ -53,23 +55,30 @@ def check(
     """
     findings = Findings()
     with rehearsal(job) as trainer:
-        taught = lesson(trainer)
-        terms, unreached = breakdown(trainer.distiller, taught, findings)
-        models = weigh(trainer, taught, weights, findings)
+        first = lesson(trainer)
+        parts = breakdown(trainer.distiller, first, findings)
+        models = weigh(trainer, first.inputs[:1], weights, findings)
+        record = recorded(job, first)
+        del first
         evaluation = answer(trainer, models, weights, findings)
         if exact is not None:
             models["teacher"]["logit_error"] = precision(trainer, exact)
-        cost_of = costs(job, trainer, taught, models, evaluation)
+        forget_peak(job.device)
+        laps = phases(trainer) if parts.reaches else None
+    if job.settings.compile:
+        findings.notes.append("times are those of the student before it is compiled")
     return {
         "problems": findings.problems,
         "warnings": findings.warnings,
         "notes": findings.notes,
         "data": {name: counted(split) for name, split in images.items()},
         "models": models,
-        "terms": terms,
-        "loss": sum(row["value"] or 0.0 for row in terms),
-        "without_gradient": unreached,
-        **cost_of,
+        "terms": parts.rows,
+        "loss": number(parts.loss),
+        "without_gradient": parts.unreached,
+        "step": laps and timed(job, laps),
+        "memory": {"rule": rule(trainer, models), "record": record, "peak": peak(job.device)},
+        "run": laps and run_time(job, trainer.total, laps, evaluation),
     }
 
 
@@ -87,10 +96,10 @@ def counted(images: Images) -> dict[str, Any]:
 
 
 def weigh(
-    trainer: Trainer, taught: Lesson, weights: str, findings: Findings
+    trainer: Trainer, one: Tensor, weights: str, findings: Findings
 ) -> dict[str, dict[str, Any]]:
-    """The cost of each model, the student's first."""
-    distiller, one = trainer.distiller, taught.inputs[:1]
+    """The cost of each model for one image, the student's first."""
+    distiller = trainer.distiller
     models: dict[str, dict[str, Any]] = {
         "student": dict(cost(distiller.student, distiller.reader.adapt(one)))
     }
@@ -116,6 +125,7 @@ def answer(
     wrong = fault(own, len(chosen.classes))
     if wrong:
         findings.problems.append(f"the student {wrong}")
+    models["student"]["top1"] = None if wrong else right(own, chosen.labels)
     for name, source in distiller.sources.items():
         if weights == "fitted":
             findings.notes.append(
@@ -125,9 +135,8 @@ def answer(
             continue
         logits = ask(source, chosen, job.device, job.workers)
         models[name] |= judged(name, logits, chosen, findings)
-        if logits.shape == own.shape:
-            same = logits.argmax(1) == own.argmax(1)
-            models[name]["agreement"] = int(same.sum()) / len(same)
+        if wrong is None and logits.shape == own.shape:
+            models[name]["agreement"] = right(own, logits.argmax(1))
     return seconds
 
 
@@ -144,41 +153,32 @@ def precision(trainer: Trainer, exact: Source) -> float | None:
     )
 
 
-def costs(
-    job: Job,
-    trainer: Trainer,
-    taught: Lesson,
-    models: Mapping[str, Mapping[str, Any]],
-    evaluation: float,
-) -> dict[str, Any]:
-    """Time of a step and of the run, and memory; moves the trainer's student."""
-    trains = any(part.requires_grad for part in taught.parts.values())
-    taught_shapes = {
-        name: record_bytes(source, shapes(taught.signals.get(name, {})))
-        for name, source in job.distiller.sources.items()
-    }
-    student = sum(p.numel() for p in trainer.distiller.parameters())
+def recorded(job: Job, first: Lesson) -> int:
+    """Bytes that the answers of recorded sources will take."""
+    sources = job.distiller.sources.items()
+    return sum(record_bytes(source, first.signals.get(name, {})) for name, source in sources)
+
+
+def rule(trainer: Trainer, models: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """The memory rule for student and projectors in float32 and all sources as they are."""
     sources = [model for name, model in models.items() if name != "student"]
     parameters = sum(model["parameters"] for model in sources)
-    teacher_bytes = sum(model["bytes"] for model in sources)
-    rule = memory_rule(
-        student,
+    return memory_rule(
+        sum(p.numel() for p in trainer.distiller.parameters()),
         parameters,
-        teacher_bytes_per=teacher_bytes / max(parameters, 1),
-        copies=copies_of(job.settings),
+        teacher_bytes_per=sum(model["bytes"] for model in sources) / max(parameters, 1),
+        copies=copies_of(trainer.settings),
     )
-    laps = phases(trainer) if trains else None
-    rows, device = job.loader.plan.rows, job.device
+
+
+def timed(job: Job, laps: Mapping[str, float]) -> dict[str, Any]:
+    """A step by phases, and where that was measured."""
+    rows, total = job.loader.plan.rows, sum(laps.values())
     return {
-        "step": laps
-        and {
-            "images": rows,
-            **{f"{phase}_ms": ms for phase, ms in laps.items()},
-            "ms": sum(laps.values()),
-            "images_per_second": 1000 * rows / sum(laps.values()),
-            "device": device.type,
-            "threads": torch.get_num_threads(),
-        },
-        "memory": {"rule": rule, "record": sum(taught_shapes.values()), "peak": peak(device)},
-        "run": laps and run_time(job, trainer.total, laps, evaluation),
+        "images": rows,
+        "ms": total,
+        **{f"{phase}_ms": ms for phase, ms in laps.items()},
+        "images_per_second": 1000 * rows / total,
+        "device": job.device.type,
+        "threads": torch.get_num_threads(),
     }

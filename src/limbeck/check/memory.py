@@ -1,10 +1,11 @@
 """How much memory a training needs."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
 
 import torch
+from torch import Tensor
 
 from limbeck.sources import Recorded, Source
 from limbeck.train import Training
@@ -33,7 +34,9 @@ def memory_rule(
         (52000000000, 24000000000)
     """
     weights = round(student_params * bytes_per)
-    teacher = round(teacher_params * (bytes_per if teacher_bytes_per is None else teacher_bytes_per))
+    teacher = round(
+        teacher_params * (bytes_per if teacher_bytes_per is None else teacher_bytes_per)
+    )
     return {
         "weights": weights,
         "gradients": weights,
@@ -54,18 +57,24 @@ def copies_of(settings: Training) -> int:
     return squares + means + (settings.ema is not None)
 
 
-def record_bytes(source: Source, shapes: Mapping[str, Sequence[int]]) -> int:
+def record_bytes(source: Source, answer: Mapping[str, Tensor]) -> int:
     """What a recorded source will remember: float32, every view of every sample.
 
-    `shapes` are those of the signals (B, ...) that are asked of it.
+    `answer` holds the signals (B, ...) that are asked of it.
     """
     if not isinstance(source, Recorded):
         return 0
-    return 4 * source.views * source.samples * sum(prod(shape[1:]) for shape in shapes.values())
+    return 4 * source.views * source.samples * sum(prod(s.shape[1:]) for s in answer.values())
+
+
+def forget_peak(device: torch.device) -> None:
+    """What the device held so far does not count."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak(device: torch.device) -> int | None:
-    """The most bytes that the device, or this process, has held so far; None where unknown."""
+    """The most bytes that the device, or this process, has held; None where that is unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type != "cpu" or sys.platform == "win32":

@@ -50,4 +50,5 @@ def kept(source: Source) -> Iterator[None]:
         finally:
             source.load_state_dict(state)
             for module, home in zip(modules, homes, strict=True):
-                module.to(home)
+                if home is not None:
+                    module.to(home)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,13 +41,12 @@ def lesson(trainer: Trainer) -> Lesson:
     distiller = trainer.distiller.train()
     inputs, data = telling(trainer)
     torch.manual_seed(derive(trainer.job.seed, "step 0 rank 0"))
-    distiller.objective.advance(0.0)
     _, found = distiller.gather(inputs, data)
-    parts = distiller.objective(found)
     distiller.objective.advance(1.0)
     with torch.no_grad():
         last = distiller.objective(found)
     distiller.objective.advance(0.0)
+    parts = distiller.objective(found)
     counts = {name: int(n) for name, n in distiller.items(len(inputs), **data).items()}
     return Lesson(inputs, found, parts, last, counts)
 
@@ -82,31 +81,41 @@ def weights(objective: Objective) -> dict[str, float]:
     return {name: float(dial()) for dial, term in objective.weighted() for name in term.parts()}
 
 
-def breakdown(
-    distiller: Distiller, taught: Lesson, findings: Findings
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row for each part, and the student's parameters that no part reaches."""
+@dataclass(frozen=True)
+class Breakdown:
+    """A row for each part, their sum, and the student's parameters that no part reaches."""
+
+    rows: list[dict[str, Any]]
+    loss: float
+    unreached: list[str]
+    reaches: bool
+
+
+def breakdown(distiller: Distiller, taught: Lesson, findings: Findings) -> Breakdown:
+    """A lesson part by part."""
     named = {n: p for n, p in distiller.student.named_parameters() if p.requires_grad}
     factors, matches = weights(distiller.objective), {m.name: m for m in distiller.matches}
     rows, reached = [], set[str]()
     for name, value in taught.parts.items():
         found = gradients(value, list(named.values()))
         reached |= {n for n, g in zip(named, found, strict=True) if g is not None}
+        size, weight = float(value.detach()), factors[name]
         row = {
             "name": name,
-            "value": number(float(value)),
-            "weight": factors[name],
-            "unweighted": number(float(value) / factors[name]) if factors[name] else None,
+            "value": number(size),
+            "weight": weight,
+            "unweighted": number(size / weight) if weight else None,
             "gradient_norm": number(norm(found)),
             **(sides(matches[name], taught.signals) if name in matches else {}),
         }
-        judge(name, taught, norm(found), factors[name], findings)
+        judge(name, taught, norm(found), weight, findings)
         rows.append(row)
     compare(rows, findings)
     unreached = [name for name in named if name not in reached]
     if unreached and reached:
         findings.warnings.append(untrained(unreached, len(named)))
-    return rows, unreached
+    total = float(torch.stack([value.detach() for value in taught.parts.values()]).sum())
+    return Breakdown(rows, total, unreached, bool(reached))
 
 
 def number(value: float | None) -> float | None:
@@ -135,7 +144,7 @@ def judge(
     name: str, taught: Lesson, gradient: float | None, weight: float, findings: Findings
 ) -> None:
     """Adds what is wrong with a part, the first reason alone."""
-    value = float(taught.parts[name])
+    value = float(taught.parts[name].detach())
     if not taught.counts[name]:
         findings.warnings.append(
             f"{name} had nothing to average over in {MOST_BATCHES} batches, such as a label; "
@@ -177,8 +186,3 @@ def untrained(names: list[str], total: int) -> str:
         f"{len(names)} of the student's {total} parameters get no gradient ({shown}): they stay "
         "as they are, and several ranks refuse them; add a term that reaches them, or freeze them"
     )
-
-
-def shapes(answer: Mapping[str, Any]) -> dict[str, list[int]]:
-    """The shape of each signal."""
-    return {name: list(value.shape) for name, value in answer.items()}

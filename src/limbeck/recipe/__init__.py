@@ -3,6 +3,7 @@
 from limbeck.recipe.arms import arms_of as arms_of
 from limbeck.recipe.build import Built as Built
 from limbeck.recipe.build import assemble as assemble
+from limbeck.recipe.checking import check_recipe as check_recipe
 from limbeck.recipe.finished import evaluate_run as evaluate_run
 from limbeck.recipe.finished import export_run as export_run
 from limbeck.recipe.finished import load as load

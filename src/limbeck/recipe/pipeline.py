@@ -104,8 +104,8 @@ def fit_teacher(recipe: Recipe, teacher: Teacher, folder: Path, ranks: Ranks) ->
 
 
 def labelled_part(data: Data) -> Data:
-    """The same images without those that have no label."""
-    return data.model_copy(update={"unlabelled": False})
+    """What a teacher is fitted on: the images with labels, varied anew in every pass."""
+    return data.model_copy(update={"unlabelled": False, "views": None})
 
 
 def done(folder: Path) -> bool:

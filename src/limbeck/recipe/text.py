@@ -14,7 +14,7 @@ from limbeck.train.settings import Block
 
 
 class Loader(yaml.SafeLoader):
-    """YAML as people write it: `on` and `no` are words, `1e-4` is a number, no key comes twice."""
+    """YAML as people write it: `on` is a word, `1e-4` a number, `010` ten, no key comes twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -33,6 +33,7 @@ for tag, pattern, first in (
     ("float", NUMBER, "-+.0123456789"),
 ):
     Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), first)
+Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 
 
 class Dumper(yaml.SafeDumper):
