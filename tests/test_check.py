@@ -510,7 +510,12 @@ TINY: dict[str, Any] = {
     "objective": [{"loss": "truth"}, {"loss": "kl", "temperature": 2}],
     "train": {"max_steps": 3, "threads": 1},
 }
-FIT = {"max_steps": 5, "optimizer": "AdamW", "threads": 1}
+FIT: dict[str, Any] = {"max_steps": 5, "optimizer": "AdamW", "threads": 1}
+
+
+def soft(classes: int) -> nn.Sequential:
+    """A network that ends in a softmax."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, classes), nn.Softmax(-1))
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -556,11 +561,9 @@ def test_a_teacher_that_is_fitted_first_is_not_judged() -> None:
 
 
 def test_what_is_wrong_with_the_fit_is_said_of_the_fit() -> None:
-    softmax = {"model": f"{__name__}:none"}
-    broken = recipe(teacher__fit=FIT)
-    assert softmax["model"].endswith(":none")
-    document = check_recipe(broken)
-    assert not [line for line in document["problems"] if line.startswith("teacher.fit: ")]
+    teacher = {"model": f"{__name__}:soft", "mean": [0.1], "std": [0.3], "fit": FIT}
+    line = only(check_recipe(recipe(teacher=teacher)))
+    assert line.startswith("teacher.fit: the student must return logits, got probabilities")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

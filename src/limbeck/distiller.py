@@ -43,6 +43,10 @@ class Distiller(nn.Module):
         (['kl', 'truth'], True)
     """
 
+    # Tells the Hugging Face Trainer that `**data` takes no item count, so that it divides the loss
+    # of each micro-batch itself when it accumulates gradients.
+    accepts_loss_kwargs = False
+
     def __init__(
         self,
         student: nn.Module | Reader,

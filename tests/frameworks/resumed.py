@@ -1,6 +1,6 @@
 """Saves the distiller's state before and after the Hugging Face Trainer loads its checkpoint.
 
-    python resumed.py EXAMPLE RESULT.pt
+python resumed.py EXAMPLE RESULT.pt
 """
 
 import runpy

@@ -1,4 +1,4 @@
-"""What a recipe may say: every mistake at once, with what was meant; names and the files we ship."""
+"""What a recipe may say: every mistake at once, with what was meant; and the files we ship."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +15,7 @@ from limbeck.objective import Match, Truth
 from limbeck.projectors import conv
 from limbeck.recipe import Recipe, read, validate
 from limbeck.recipe.names import function, projector
-from limbeck.schedules import Cosine, Linear
+from limbeck.schedules import Cosine, Linear, Scaled
 
 each = pytest.mark.parametrize
 ROOT = Path(__file__).parents[2]
@@ -74,6 +74,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"objective__0__smoothing": 0.1}, "got 'smoothing'; did you mean 'label_smoothing'?"),
     ({"objective__1__source": "techer"}, "objective.1.source: input should be 'teacher', "),
     ({"objective__1__at": "a", "objective__1__theirs": "b"}, "at names both sides; leave out"),
+    ({"objective__0__project": "conv"}, "truth takes logits as they are; leave out project"),
     ({"objective__1__project": "cnv"}, "got 'cnv'; did you mean 'conv'?"),
     ({"objective__1__project": "a.b:c"}, "'a.b:c' must be package.module:name, but No module"),
     ({"objective__1__loss": "limbeck.losses:kll"}, "has no attribute 'kll'"),
@@ -115,13 +116,14 @@ def test_terms_become_matches() -> None:
     hint = {"loss": "hint", "student": "conv", "theirs": "layer1", "project": "conv", "name": "h"}
     soft = {"loss": "kl", "temperature": {"schedule": "cosine", "start": 4, "stop": 1}}
     ramp = {"schedule": "linear", "start": 0, "stop": 2, "until": 0.5}
-    smooth = {"loss": "truth", "label_smoothing": 0.1}
+    smooth = {"loss": "truth", "label_smoothing": 0.1, "name": "labels"}
     made = recipe(objective=[smooth, {**hint, "weight": ramp}, {**soft, "weight": 3}]).sum()
     (one, label), (moving, feature), (three, logits) = made.weighted()
     assert isinstance(label, Truth)
-    assert label.options == {"label_smoothing": 0.1}
+    assert (label.options, label.name) == ({"label_smoothing": 0.1}, "labels")
     assert (one.setting, three.setting) == (1.0, 3.0)
-    assert moving.setting == Linear(0, 2, until=0.5)
+    assert isinstance(moving.setting, Scaled)
+    assert moving.setting.schedule == Linear(0, 2, until=0.5)
     assert isinstance(feature, Match)
     assert (feature.loss, feature.student, feature.theirs) == (losses.hint, "conv", "layer1")
     assert (feature.factory, feature.name) == (conv, "h")

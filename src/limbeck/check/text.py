@@ -138,7 +138,7 @@ def duration(seconds: float) -> str:
     """A time as people say it.
 
     >>> duration(12.3), duration(340), duration(40_000)
-    ('12 s', '5 min 40 s', '11 h 7 min')
+    ('12 s', '5 min 40 s', '11 h 6 min')
     """
     minutes, rest = divmod(round(seconds), 60)
     if not minutes:

@@ -114,10 +114,10 @@ class Teacher(Model):
 class Ramp(Block):
     """A number that moves with training progress."""
 
-    schedule: Literal["linear", "cosine"]
-    start: float
-    stop: float
-    until: Annotated[float, Field(gt=0, le=1)] = 1.0
+    schedule: Literal["linear", "cosine"] = Field(description="its shape")
+    start: float = Field(description="value at the start")
+    stop: float = Field(description="value from `until` on")
+    until: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="fraction of the training")
 
     def made(self) -> Schedule:
         shape = Linear if self.schedule == "linear" else Cosine
@@ -142,6 +142,8 @@ class Term(Block):
     def fits(self) -> "Term":
         if self.at is not None and (self.student is not None or self.theirs is not None):
             raise ValueError("at names both sides; leave out student and theirs")
+        if self.loss == "truth" and self.project is not None:
+            raise ValueError("truth takes logits as they are; leave out project")
         loss = truth if self.loss == "truth" else function(self.loss)
         check_options(loss, self.keywords())
         for name, value in self.keywords().items():
@@ -163,7 +165,8 @@ class Term(Block):
         keywords = {key: ramp_or(value) for key, value in self.keywords().items()}
         student = self.student or self.at or "output"
         if self.loss == "truth":
-            return truth(student, self.theirs or "target", **keywords)
+            name = self.name or "truth"
+            return truth(student, self.theirs or "target", name=name, **keywords)
         return Match(
             function(self.loss),
             student,
