@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -160,6 +161,31 @@ def test_a_step_and_a_run_are_timed_in_every_phase() -> None:
     assert (run["steps"], run["evaluations"], run["fit_seconds"]) == (15, 3, 0.0)
     assert document["memory"]["rule"]["optimizer"] == 3 * 4 * 172
     assert document["memory"]["peak"] is None or document["memory"]["peak"] > 0
+
+
+def test_each_phase_gets_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def taking(seconds: float) -> Callable[..., None]:
+        def hook(*arguments: Any) -> None:
+            clock[0] += seconds
+
+        return hook
+
+    def slow(s: Tensor, t: Tensor) -> Tensor:
+        clock[0] += 3.0
+        return losses.kl(s, t)
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    learner, teacher = student(), knowing()
+    learner.register_forward_hook(taking(10.0))
+    teacher.register_forward_hook(taking(100.0))
+    monkeypatch.setattr(torch.optim.SGD, "zero_grad", taking(0.5))
+    step = checked(Match(slow), learner=learner, teacher=teacher)["step"]
+    spent = {phase: step[f"{phase}_ms"] for phase in PHASES}
+    expected = {"teacher": 1e5, "student": 1e4, "loss": 3e3, "optimizer": 500.0}
+    assert spent == {"data": 0.0, "backward": 0.0, **expected}
+    assert step["images_per_second"] == pytest.approx(20 / 113.5)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

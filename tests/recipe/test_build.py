@@ -181,7 +181,7 @@ def test_a_model_that_returns_no_logits_is_one_line(small: Make) -> None:
 
 def test_layers_are_checked_before_the_first_step(small: Make) -> None:
     objective = [{"loss": "hint", "student": "4", "theirs": "8"}]
-    assert "has no module '4'" in refused(built, small(objective=objective))
+    assert "must name a module of the model, got '4'" in refused(built, small(objective=objective))
 
 
 # ---- weights

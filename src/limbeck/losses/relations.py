@@ -65,7 +65,7 @@ def rkd_angle(s: Any, t: Any, *, mask: Any = None) -> Any:
         >>> import numpy as np
         >>> s, t = np.array([[0.0, 0], [1, 0], [0, 1]]), np.array([[0.0, 0], [1, 0], [1, 0]])
         >>> round(float(rkd_angle(s, t)), 6)
-        0.333333
+        0.5
 
     Paper:
         Park et al., "Relational knowledge distillation", CVPR 2019, arXiv 1904.05068; weight 50.

@@ -25,6 +25,7 @@ from limbeck.recipe.schema import Data, Model, Recipe, Teacher
 from limbeck.recipe.text import dump
 from limbeck.sources import Frozen, Recorded, Source
 from limbeck.taps import describe
+from limbeck.tasks.classification import signals
 from limbeck.train import Job, Training
 from limbeck.train.ranks import Ranks
 from limbeck.train.run import Run
@@ -200,6 +201,11 @@ class Built:
     distiller: Distiller
     loader: Loader
     device: torch.device
+
+    def rehearse(self) -> None:
+        """Raises LimbeckError for what only a batch can tell: shapes that do not fit."""
+        inputs, data = signals(next(self.loader.epoch(0)), torch.device("cpu"))
+        self.distiller.prepare(inputs, **data)
 
     def job(self, run: Run, ranks: Ranks) -> Job:
         """The training of the student."""

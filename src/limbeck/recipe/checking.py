@@ -9,8 +9,8 @@ import torch
 
 from limbeck.check import check
 from limbeck.recipe.build import Built, Splits, assemble, doubts, teacher_source
-from limbeck.recipe.pipeline import labelled_part
-from limbeck.recipe.schema import Recipe, Teacher, Term
+from limbeck.recipe.pipeline import fitting
+from limbeck.recipe.schema import Recipe, Teacher
 from limbeck.sources import Source
 from limbeck.train.ranks import Ranks
 from limbeck.train.run import Run
@@ -75,22 +75,6 @@ def exact(built: Built, splits: Splits) -> Source | None:
         return None
     whole = block.model_copy(update={"precision": "float32", "record": False})
     return teacher_source(whole, built.recipe, splits.train)
-
-
-def fitting(recipe: Recipe) -> Recipe | None:
-    """The training that the teacher gets first, if any."""
-    teacher = recipe.teacher
-    if teacher is None or teacher.fit is None:
-        return None
-    return recipe.model_copy(
-        update={
-            "student": teacher,
-            "teacher": None,
-            "objective": [Term(loss="truth")],
-            "train": teacher.fit,
-            "data": labelled_part(recipe.data),
-        }
-    )
 
 
 def include(document: dict[str, Any], fit: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,19 @@ def run(
         if resume:
             same_recipe(recipe, folder)
         built = assemble(recipe, ranks)
+        if recipe.teacher is not None and recipe.teacher.fit is not None:
+            built.rehearse()
         for doubt in doubts(built) if ranks.first else []:
             log.warning(doubt)
         opened = open_run(recipe, folder, ranks, resume=resume, overwrite=overwrite)
-        fitted = with_teacher(recipe, folder / "teacher", ranks)
-        if fitted is not recipe:
-            built = assemble(fitted, ranks, built.splits)
-        recalled(built, record)
-        student = train(built.job(opened, ranks), resume=resume and opened.last.exists())
-        remember(built, record)
-        return assess(built, student, folder) if ranks.first else {}
+        with closing(opened):
+            fitted = with_teacher(recipe, folder / "teacher", ranks)
+            if fitted is not recipe:
+                built = assemble(fitted, ranks, built.splits)
+            recalled(built, record)
+            student = train(built.job(opened, ranks), resume=resume and opened.last.exists())
+            remember(built, record)
+            return assess(built, student, folder) if ranks.first else {}
 
 
 def same_recipe(recipe: Recipe, folder: Path) -> None:
@@ -78,29 +82,40 @@ def same_recipe(recipe: Recipe, folder: Path) -> None:
 
 def with_teacher(recipe: Recipe, folder: Path, ranks: Ranks) -> Recipe:
     """The recipe with a teacher that has been fitted, where it asks for that."""
-    teacher = recipe.teacher
-    if teacher is None or teacher.fit is None:
+    alone = fitting(recipe)
+    if alone is None or recipe.teacher is None:
         return recipe
-    fit_teacher(recipe, teacher, folder, ranks)
+    fit_teacher(alone, folder, ranks)
     ranks.wait()
     weights = (folder / "student.safetensors").resolve()
     update = {"checkpoint": weights, "pretrained": False, "fit_head": False, "fit": None}
-    return recipe.model_copy(update={"teacher": teacher.model_copy(update=update)})
+    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update=update)})
 
 
-def fit_teacher(recipe: Recipe, teacher: Teacher, folder: Path, ranks: Ranks) -> None:
-    """Trains the teacher on the labelled images alone; goes on where it stopped."""
-    assert teacher.fit is not None
-    update = {"student": teacher, "teacher": None, "objective": [Term(loss="truth")]}
-    alone = recipe.model_copy(
-        update={**update, "train": teacher.fit, "data": labelled_part(recipe.data)}
+def fitting(recipe: Recipe) -> Recipe | None:
+    """The training that the teacher gets first, on the labelled images alone, if any."""
+    teacher = recipe.teacher
+    if teacher is None or teacher.fit is None:
+        return None
+    return recipe.model_copy(
+        update={
+            "student": teacher,
+            "teacher": None,
+            "objective": [Term(loss="truth")],
+            "train": teacher.fit,
+            "data": labelled_part(recipe.data),
+        }
     )
+
+
+def fit_teacher(alone: Recipe, folder: Path, ranks: Ranks) -> None:
+    """Trains the teacher; goes on where it stopped."""
     if (folder / "recipe.yaml").is_file():
         same_recipe(alone, folder)
     if not done(folder):
         resume = (folder / "checkpoints" / "last.pt").exists()
-        opened = open_run(alone, folder, ranks, resume=resume, overwrite=True)
-        train(assemble(alone, ranks).job(opened, ranks), resume=resume)
+        with closing(open_run(alone, folder, ranks, resume=resume, overwrite=True)) as opened:
+            train(assemble(alone, ranks).job(opened, ranks), resume=resume)
 
 
 def labelled_part(data: Data) -> Data:
