@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from limbeck.sources import Source, as_source
 from limbeck.taps import plain
 
 Teacher = nn.Module | Reader | Source
+DISTRIBUTED = torch.distributed.is_available()
 
 
 class Distiller(nn.Module):
@@ -61,7 +62,7 @@ class Distiller(nn.Module):
         self.sources = {name: as_source(name, source) for name, source in named.items()}
         self.wants = self.collect()
         self.prepared = False
-        self.dials = [m for m in objective.modules() if isinstance(m, Dial)]
+        self.dials = [m for m in objective.modules() if isinstance(m, Dial) and not m.advanced]
         self.matches = [m for m in objective.modules() if isinstance(m, Match)]
         self.check_models()
 
@@ -79,7 +80,7 @@ class Distiller(nn.Module):
                 )
             if name not in wants[source]:
                 wants[source].append(name)
-        self.reader.attach(wants["student"])
+        self.taps = self.reader.attach(wants["student"]).taps
         for name, source in self.sources.items():
             source.check(wants[name])
         return wants
@@ -137,7 +138,12 @@ class Distiller(nn.Module):
         self, output: Any, signals: Signals, share: Mapping[str, float | Tensor] | None = None
     ) -> Step:
         """The step that these signals make."""
-        with full_precision(signals):
+        own = signals["student"]
+        device = next(iter(own.values())).device.type if own else "cpu"
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):  # losses see float32 under autocast too
+                parts = self.objective(signals)
+        else:
             parts = self.objective(signals)
         if share is not None:
             parts = {name: share[name] * value for name, value in parts.items()}
@@ -179,12 +185,12 @@ class Distiller(nn.Module):
 
     def check_training(self) -> None:
         """Refuses what would train wrongly and in silence."""
-        if not all(dial.advanced for dial in self.dials):
+        if self.dials and not all(dial.advanced for dial in self.dials):
             raise LimbeckError(
                 "the objective follows a schedule, but advance was never called; call "
                 "distiller.advance(0.0) first, then distiller.advance(progress) after each step"
             )
-        if not self.prepared and self.compiled() and self.reader.attach(self.wants["student"]).taps:
+        if self.taps and not self.prepared and self.compiled():
             raise LimbeckError(
                 "compiled code hides in-place operations from taps; "
                 "call distiller.prepare(inputs) once before training"
@@ -209,7 +215,7 @@ class Distiller(nn.Module):
     def check_gradients(self, signals: Signals) -> None:
         """Refuses a match that cannot teach: its student signal has no gradient path."""
         for match in self.matches:
-            if not signals.of("student", match.student).requires_grad:
+            if not signals["student"][match.student].requires_grad:
                 raise LimbeckError(
                     f"{match.name}: no gradient reaches the student through {match.student!r}; "
                     "checkpoint with use_reentrant=False, or match a layer that trains"
@@ -232,10 +238,9 @@ class Distiller(nn.Module):
 
 def several_ranks() -> bool:
     """Whether this process is one of several that train together."""
-    distributed = torch.distributed
-    if not distributed.is_available() or not distributed.is_initialized():
+    if not DISTRIBUTED or not torch.distributed.is_initialized():
         return False
-    return distributed.get_world_size() > 1
+    return torch.distributed.get_world_size() > 1
 
 
 def is_sharded(module: nn.Module) -> bool:
@@ -268,10 +273,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def full_precision(signals: Signals) -> AbstractContextManager[Any]:
-    """Losses see float32 under autocast too."""
-    device = next((s.device.type for s in signals["student"].values()), "cpu")
-    autocast = torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if autocast else nullcontext()

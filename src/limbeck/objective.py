@@ -28,14 +28,14 @@ class Dial(nn.Module):
         if not isinstance(setting, int | float | Schedule):
             raise TypeError(f"a weight must be a number or a schedule, got {setting!r}")
         self.setting = setting
-        self.advanced = isinstance(setting, int | float)
+        self.fixed = self.advanced = isinstance(setting, int | float)
         if not isinstance(setting, int | float):
             self.value = float(setting(0.0))
             current = torch.tensor(self.value, dtype=torch.float32)
             self.register_buffer("current", current, persistent=False)
 
     def __call__(self) -> Any:
-        return self.setting if isinstance(self.setting, int | float) else self.current
+        return self.setting if self.fixed else self.current
 
     def advance(self, progress: float) -> None:
         if not isinstance(self.setting, int | float):
@@ -98,15 +98,16 @@ class Sum(Objective):
     def __init__(self, terms: Iterable[tuple[Number, Objective]]) -> None:
         super().__init__()
         flat = [pair for weight, term in terms for pair in flatten(weight, term)]
-        self.weights = nn.ModuleList(Dial(weight) for weight, _ in flat)
-        self.terms = nn.ModuleList(term for _, term in flat)
+        self.pairs = [(Dial(weight), term) for weight, term in flat]
+        self.weights = nn.ModuleList(dial for dial, _ in self.pairs)
+        self.terms = nn.ModuleList(term for _, term in self.pairs)
         names = self.parts()
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise LimbeckError(f"parts must have names of their own, got {twice} twice; give name=")
 
     def weighted(self) -> list[tuple[Dial, Objective]]:
-        return list(zip(self.weights, self.terms, strict=True))  # pyrefly: ignore[bad-return]
+        return self.pairs
 
     def needs(self) -> list[tuple[str, str]]:
         return [need for _, term in self.weighted() for need in term.needs()]
@@ -116,7 +117,7 @@ class Sum(Objective):
 
     def forward(self, signals: Signals) -> dict[str, Tensor]:
         parts = {}
-        for weight, term in zip(self.weights, self.terms, strict=True):
+        for weight, term in self.pairs:
             factor = weight()
             for name, value in term(signals).items():
                 parts[name] = factor * value
@@ -170,6 +171,7 @@ class Match(Objective):
         check_options(loss, [*options, *self.given])
         self.options = {k: v for k, v in options.items() if not is_schedule(v)}
         self.dials = nn.ModuleDict({k: Dial(v) for k, v in options.items() if is_schedule(v)})
+        self.moves = bool(self.given or self.dials)
         self.factory = None if isinstance(project, nn.Module) else project
         self.projector = project if isinstance(project, nn.Module) else None
         self.name = name or self.default_name()
@@ -196,19 +198,23 @@ class Match(Objective):
             self.projector.to(s.device, torch.promote_types(s.dtype, torch.float32))
 
     def forward(self, signals: Signals) -> dict[str, Tensor]:
-        s, t = self.sides(signals)
+        s, t = signals.of("student", self.student), signals.of(self.source, self.theirs)
         if self.projector is not None:
             s = project(self.projector, s)
         elif self.factory is not None:
             raise LimbeckError(
                 f"{self.name}: the projector has no size yet; call distiller.prepare(inputs) first"
             )
-        given = {key: signals.read(address) for key, address in self.given.items()}
-        dials = {key: dial() for key, dial in self.dials.items()}
+        options = self.keywords(signals) if self.moves else self.options
         try:
-            return {self.name: self.loss(s, t.detach(), **given, **dials, **self.options)}
+            return {self.name: self.loss(s, t.detach() if t.requires_grad else t, **options)}
         except ValueError as error:
             raise self.mismatch(s, t, error) from error
+
+    def keywords(self, signals: Signals) -> dict[str, Any]:
+        """The loss's own keywords, those that are signals or follow a schedule included."""
+        given = {key: signals.read(address) for key, address in self.given.items()}
+        return given | {key: dial() for key, dial in self.dials.items()} | self.options
 
     def sides(self, signals: Signals) -> tuple[Tensor, Tensor]:
         return signals.of("student", self.student), signals.of(self.source, self.theirs)

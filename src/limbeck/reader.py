@@ -69,16 +69,24 @@ class Reader:
     def read(self, inputs: Any, wants: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         """What the model returned for adapted inputs, and the wanted signals."""
         taps = self.attach(wants)
-        with taps:
-            output = call(self.model, inputs)
-        signals = taps.read()
+        if taps.taps:
+            with taps:
+                output = call(self.model, inputs)
+            signals = taps.read()
+        else:
+            output, signals = call(self.model, inputs), {}
         for path, fields in self.fields[tuple(wants)].items():
-            signals[path] = select(output, fields, path)
-        return output, {want: tensor(self.signal(want, signals, output), want) for want in wants}
+            signals[path] = select(output, fields, path) if fields else output
+        return output, {want: self.signal(want, signals, output) for want in wants}
 
-    def signal(self, want: str, signals: Mapping[str, Any], output: Any) -> Any:
+    def signal(self, want: str, signals: Mapping[str, Any], output: Any) -> Tensor:
         name = self.names.get(want, want)
-        return signals[name] if isinstance(name, str) else name(Named(self, signals, output))
+        value = signals[name] if isinstance(name, str) else name(Named(self, signals, output))
+        if isinstance(value, Tensor):
+            return value
+        raise LimbeckError(
+            f"signal {want!r} must be a tensor, but it is {describe(value)}; add a field"
+        )
 
 
 class Answer(nn.Module):
@@ -122,7 +130,7 @@ def is_output(path: str) -> bool:
 
 def call(model: nn.Module, inputs: Any) -> Any:
     """`model(x)`, `model(*x)` or `model(**x)`, by the kind of the inputs."""
-    if isinstance(inputs, Tensor | list):
+    if isinstance(inputs, (Tensor, list)):
         return model(inputs)
     if isinstance(inputs, tuple):
         return model(*inputs)
@@ -131,12 +139,4 @@ def call(model: nn.Module, inputs: Any) -> Any:
     raise LimbeckError(
         f"inputs must be a tensor, a list, a tuple or a mapping, got {type(inputs).__name__}; "
         "unpack it in the reader: Reader(model, inputs=lambda batch: batch.images)"
-    )
-
-
-def tensor(value: Any, name: str) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    raise LimbeckError(
-        f"signal {name!r} must be a tensor, but it is {describe(value)}; add a field"
     )

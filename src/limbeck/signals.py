@@ -42,10 +42,10 @@ class Signals(dict[str, Mapping[str, Any]]):
         if source not in self:
             hint = close(source, self)
             raise KeyError(f"the sources are {sorted(self)}, got {source!r}{hint}")
-        if name not in self[source]:
-            hint = close(name, self[source])
-            raise KeyError(f"{source} gives {sorted(self[source])}, got {name!r}{hint}")
-        return self[source][name]
+        theirs = self[source]
+        if name not in theirs:
+            raise KeyError(f"{source} gives {sorted(theirs)}, got {name!r}{close(name, theirs)}")
+        return theirs[name]
 
     def read(self, address: str) -> Any:
         """The signal at `"source:name"`."""

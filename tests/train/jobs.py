@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,20 @@ def saved(folder: Path) -> dict[str, Any]:
     """The training state of a run without what a clock said."""
     state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
     return {name: value for name, value in state.items() if name not in TIMES}
+
+
+class Slow(Net):
+    """Takes its time, so that another process can interrupt it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            time.sleep(0.01)
+        return super().forward(x)
+
+
+def slow() -> Net:
+    return Slow(4, norm=True, drop=0.3)
+
+
+def wide() -> Net:
+    return Net(6, norm=True)

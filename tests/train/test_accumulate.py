@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -147,27 +146,26 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def launched(launcher: list[str], recipe: Path, out: Path) -> Any:
-    command = [sys.executable, *launcher, "limbeck", "train", str(recipe), "--out", str(out)]
+def launched(*arguments: str) -> str:
+    """What a Python process, and those that it starts, print."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, "--json"], capture_output=True, text=True, env=environment, cwd=out.parent
-    )
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return done.stdout
 
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
 def test_two_ranks_equal_one_process_after_20_steps(pictures: Path, tmp_path: Path) -> None:
     """The same global batch, a projector, an average, uneven labels, and one writer."""
-    recipes = {}
-    for name, accumulate in (("one", 1), ("two", 2)):
-        recipes[name] = tmp_path / f"{name}.yaml"
-        recipes[name].write_text(RECIPE.format(folder=pictures, accumulate=accumulate))
-    launched(["-m"], recipes["one"], tmp_path / "one")
-    launched(TORCHRUN, recipes["two"], tmp_path / "two")
+    for name, accumulate, launcher in (("one", 1, ()), ("two", 2, TORCHRUN)):
+        recipe, out = tmp_path / f"{name}.yaml", tmp_path / name
+        recipe.write_text(RECIPE.format(folder=pictures, accumulate=accumulate))
+        train_it = ("limbeck", "train", str(recipe), "--out", str(out), "--json")
+        document = json.loads(launched(*launcher, "-m", *train_it))
+        assert document == json.loads((out / "evaluation.json").read_text())
     one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
     assert one["step"] == two["step"] == 20
     assert any("projector" in name for name in one["distiller"])
@@ -179,3 +177,33 @@ def test_two_ranks_equal_one_process_after_20_steps(pictures: Path, tmp_path: Pa
     trained = [line for line in lines if line["kind"] == "train"]
     assert [line["step"] for line in trained] == list(range(1, 21))
     assert [line["kind"] for line in lines if line["kind"] != "train"] == ["eval", "done"]
+
+
+AGREED = """
+import sys
+from pathlib import Path
+import torch
+from tests.train.jobs import Signalled, distiller, loader, net, textbook
+from limbeck.train import Job, Training, train
+from limbeck.train.ranks import joined
+from limbeck.train.run import Run
+torch.set_num_threads(1)
+with joined() as ranks:
+    total = ranks.total({"n": torch.tensor(ranks.rank + 1)})
+    print("any", ranks.rank, ranks.any(15 * ranks.rank), int(total["n"]))
+    batches = loader(rank=ranks.rank, world=ranks.world)
+    batches = Signalled(batches, 5) if ranks.rank else batches
+    run = Run(Path(sys.argv[1]), writes=ranks.first)
+    try:
+        train(Job(distiller(textbook(), net()), batches, Training(batch_size=6), run, ranks=ranks))
+    except SystemExit as end:
+        print("end", ranks.rank, end.code)
+"""
+
+
+def test_a_signal_to_one_rank_ends_all_with_everything_saved(tmp_path: Path) -> None:
+    script = tmp_path / "agreed.py"
+    script.write_text(AGREED)
+    out = launched(*TORCHRUN, str(script), str(tmp_path / "run"))
+    assert sorted(out.splitlines()) == ["any 0 15 3", "any 1 15 3", "end 0 143", "end 1 143"]
+    assert saved(tmp_path / "run")["step"] == 6

@@ -200,19 +200,23 @@ class Poisoned:
         return (s - t).square().mean() * (1.0 if self.calls >= 0 else float("nan"))
 
 
+@each("bad", [5, 6])
 @each("log_every", [1, 100])
-def test_a_term_that_turns_nan_stops_by_name_and_step(log_every: int, tmp_path: Path) -> None:
-    poison = Match(Poisoned(6), name="poison")
+def test_a_term_that_turns_nan_stops_by_name_and_step(
+    log_every: int, bad: int, tmp_path: Path
+) -> None:
+    """Step 5 is one that would be saved, step 6 is not."""
+    poison = Match(Poisoned(bad), name="poison")
     settings = {"save_every": 2, "log_every": log_every}
     with pytest.raises(LimbeckError) as caught:
         train(job(tmp_path, 0.5 * truth() + 0.5 * poison, **settings))
     message = str(caught.value)
     assert "\n" not in message
-    assert message.startswith("the loss must stay finite, got poison = nan at step 6; the last ")
+    assert message.startswith(f"the loss must stay finite, got poison = nan at step {bad}; the la")
     state = saved(tmp_path)
-    assert state["step"] == 6
+    assert state["step"] == {5: 4, 6: 6}[bad]
     assert all(value.isfinite().all() for value in state["distiller"].values())
-    assert [line["step"] for line in records(tmp_path, "train")][-1] <= 6
+    assert records(tmp_path, "train")[-1]["step"] <= bad
     healed = 0.5 * truth() + 0.5 * Match(Poisoned(99), name="poison")
     train(job(tmp_path, healed, resume=True, **settings), resume=True)
     assert saved(tmp_path)["step"] == 12

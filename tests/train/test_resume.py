@@ -16,6 +16,7 @@ from tests.train.jobs import (
     job,
     loader,
     net,
+    records,
     rich,
     saved,
     textbook,
@@ -23,7 +24,7 @@ from tests.train.jobs import (
     weights,
 )
 
-from limbeck import Distiller, Recorded
+from limbeck import Distiller, Recorded, truth
 from limbeck.errors import LimbeckError
 from limbeck.train import train
 
@@ -88,6 +89,26 @@ def test_b083_resuming_equals_never_stopping(name: str, stop: int, tmp_path: Pat
     files = [folder / "student.safetensors" for folder in (straight, broken)]
     assert equal(*map(load_file, files))
     assert equal(load_file(files[0]), weights(expected))
+
+
+def test_the_best_of_before_stays_the_best(tmp_path: Path) -> None:
+    """A rate that rises to absurdity: what comes after the stop is worse than what was."""
+    settings = {"epochs": 8, "optimizer": "AdamW", "lr": 4.0, "warmup": 1.0}
+    valid = images(60, seed=4)
+
+    def made() -> Distiller:
+        return distiller(1.0 * truth(), net(8))
+
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    train(job(straight, made(), valid=valid, **settings))
+    scores = [line["top1"] for line in records(straight, "eval")]
+    stop = 4 * (scores.index(max(scores)) + 1) + 1
+    with pytest.raises(SystemExit):
+        train(job(broken, made(), batches=Signalled(loader(), stop), valid=valid, **settings))
+    train(job(broken, made(), valid=valid, resume=True, **settings), resume=True)
+    files = [folder / "checkpoints/best.safetensors" for folder in (straight, broken)]
+    assert equal(*map(load_file, files))
+    assert saved(broken)["best"] == max(scores) > scores[-1]
 
 
 def test_b086_projectors_and_their_moments_go_on(tmp_path: Path) -> None:

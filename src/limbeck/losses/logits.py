@@ -129,15 +129,17 @@ def cross_entropy(
         raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
     _two_classes(s, axis)
     table = ops.of(s)
-    s = table.moveaxis(table.float32(s), axis, -1)
-    target = _targets(table, target, s, axis)
-    if mask is None and weight is None and table.integer(target) and not label_smoothing:
+    s = table.float32(s)
+    if axis not in (-1, s.ndim - 1):
+        s = table.moveaxis(s, axis, -1)
+    target, integer = _targets(table, target, s, axis)
+    if integer and mask is None and weight is None and not label_smoothing:
         total, labels = table.total_cross_entropy(s, target)
         return total / reduction.divisor(table, labels, count)
-    known = target != -100 if table.integer(target) else table.any(target != 0, -1)
+    known = target != -100 if integer else table.any(target != 0, -1)
     mask = known if mask is None else known & reduction.valid(table, mask, s.shape[:-1])
     (s,) = reduction.only(table, mask, s)
-    if table.integer(target):
+    if integer:
         target = table.where(mask, target, -100)
     items = table.cross_entropy(s, target)
     if label_smoothing:
@@ -197,15 +199,15 @@ def _logits(s: Any, t: Any, axis: int) -> tuple[Any, Any, Any]:
     return table, s, t
 
 
-def _targets(table: Any, target: Any, s: Any, axis: int) -> Any:
-    """Targets beside logits whose classes are last."""
+def _targets(table: Any, target: Any, s: Any, axis: int) -> tuple[Any, bool]:
+    """Targets beside logits whose classes are last, and whether they are class indices."""
     if table.integer(target):
-        if tuple(target.shape) != tuple(s.shape[:-1]):
+        if target.shape != s.shape[:-1]:
             raise ValueError(
                 f"labels must have the items' shape {tuple(s.shape[:-1])}, "
                 f"got {tuple(target.shape)}"
             )
-        return target
+        return target, True
     target = table.moveaxis(table.float32(target), axis, -1)
     reduction.same_shape(s, target)
-    return target
+    return target, False

@@ -35,11 +35,11 @@ def mean(ops: ModuleType, items: Any, mask: Any, weight: Any, count: Any) -> Any
 
 def divisor(ops: ModuleType, valid: Any, count: Any) -> Any:
     """`count`, or how many items are `valid`, but never 0."""
+    if count is None:
+        return max(valid, 1) if isinstance(valid, int) else ops.at_least(valid, 1)
     if isinstance(count, Real) and count <= 0:
         raise ValueError(f"count must be positive, got {count}; leave it out for the batch's own")
-    if count is not None:
-        return count
-    return max(valid, 1) if isinstance(valid, int) else ops.at_least(valid, 1)
+    return count
 
 
 def only(ops: ModuleType, mask: Any, *arrays: Any) -> tuple[Any, ...]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from limbeck.errors import LimbeckError
 
-
 KNOWN: dict[type, ModuleType] = {}
 
 

@@ -10,6 +10,7 @@ from torch.nn._reduction import get_enum
 
 LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
 SUM = get_enum("sum")
+nll = torch.ops.aten.nll_loss_forward.default
 
 abs = torch.abs
 any = torch.any
@@ -108,8 +109,9 @@ def cross_entropy(s: Tensor, target: Tensor) -> Tensor:
 
 def total_cross_entropy(s: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The sum of the rows against integer targets, and how many of these are not -100."""
-    log_q = log_softmax(s).flatten(0, -2)
-    return torch.ops.aten.nll_loss_forward.default(log_q, target.flatten(), None, SUM, -100)
+    if s.ndim > 2:
+        s, target = s.flatten(0, -2), target.flatten()
+    return nll(torch.log_softmax(s, -1), target, None, SUM, -100)
 
 
 def log_softmax(x: Tensor) -> Tensor:

@@ -50,8 +50,11 @@ class Frozen(Source):
 
     def dtype(self) -> torch.dtype | None:
         """The teacher's own precision."""
-        owned = (p for part in self.parts for p in part._parameters.values() if p is not None)
-        return next((p.dtype for p in owned if p.is_floating_point()), None)
+        for part in self.parts:
+            for parameter in part._parameters.values():
+                if parameter is not None and parameter.is_floating_point():
+                    return parameter.dtype
+        return None
 
     def rest(self) -> None:
         """Puts every part back into eval mode, whoever changed it."""

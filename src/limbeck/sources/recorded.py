@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from limbeck.checkpoint import atomic
@@ -78,22 +78,25 @@ class Recorded(Source):
     def save(self, path: Path, made_by: str) -> None:
         """Writes the record; `made_by` says what it is the record of."""
         with atomic(path) as temporary:
-            save_file(self.state_dict(), temporary, metadata={"made_by": made_by})
+            temporary.write_bytes(save(self.state_dict(), metadata={"made_by": made_by}))
 
     def load(self, path: Path, made_by: str) -> None:
         """Reads a record that was made in the same way.
 
         Raises:
-            LimbeckError: a record of another teacher, of other images or other views.
+            LimbeckError: a damaged record, one of another teacher, of other images or views.
         """
-        with safe_open(path, "pt") as file:
-            theirs = file.metadata()["made_by"]
-            if theirs != made_by:
-                raise LimbeckError(
-                    f"{path} must be a record of {made_by}, but it is one of {theirs}; remove it"
-                )
-            names = list(file.keys())
-            self.load_state_dict({name: file.get_tensor(name) for name in names})
+        try:
+            with safe_open(path, "pt") as file:
+                theirs = file.metadata()["made_by"]
+                state = {name: file.get_tensor(name) for name in list(file.keys())}
+        except SafetensorError as error:
+            raise LimbeckError(f"{path} must be a whole record: {error}; remove it") from error
+        if theirs != made_by:
+            raise LimbeckError(
+                f"{path} must be a record of {made_by}, but it is one of {theirs}; remove it"
+            )
+        self.load_state_dict(state)
 
     def check(self, wants: Sequence[str]) -> None:
         self.source.check(wants)
