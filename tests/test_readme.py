@@ -8,7 +8,8 @@ ROOT = Path(__file__).parent.parent
 
 def test_tables_are_the_committed_results() -> None:
     spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks" / "readme.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     readme = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(readme)
     text = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,7 +11,6 @@ import pytest
 import torch
 from tests.train.jobs import (
     VIEW,
-    Net,
     equal,
     hint,
     images,
@@ -109,20 +108,10 @@ def test_batch_statistics_see_the_pieces(tmp_path: Path) -> None:
 # ---- two processes
 
 
-def rows(n: int) -> Net:
-    """A student for the command line: without batch statistics, whatever its classes."""
-    return net()
-
-
-def wide(n: int) -> Net:
-    return net(6, seed=1, norm=True)
-
-
 RECIPE = """
 data: {{train: "folder:{folder}", valid: "folder:{folder}", labels: 20, augment: {{crop: 1}}}}
-student: {{model: "tests.train.test_accumulate:rows", mean: [0.5, 0.5, 0.5], std: [1, 1, 1],
-           options: {{n: 3}}}}
-teacher: {{model: "tests.train.test_accumulate:wide", options: {{n: 3}}}}
+student: {{model: "tests.train.jobs:net", mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}}
+teacher: {{model: "tests.train.jobs:wide"}}
 objective:
   - {{loss: truth, weight: 0.5}}
   - {{loss: kl, temperature: 4, weight: {{schedule: linear, start: 0.1, stop: 0.5}}}}
@@ -190,14 +179,14 @@ from limbeck.train.run import Run
 torch.set_num_threads(1)
 with joined() as ranks:
     total = ranks.total({"n": torch.tensor(ranks.rank + 1)})
-    print("any", ranks.rank, ranks.any(15 * ranks.rank), int(total["n"]))
+    print(f"any {ranks.rank} {ranks.any(15 * ranks.rank)} {int(total['n'])}", flush=True)
     batches = loader(rank=ranks.rank, world=ranks.world)
     batches = Signalled(batches, 5) if ranks.rank else batches
     run = Run(Path(sys.argv[1]), writes=ranks.first)
     try:
         train(Job(distiller(textbook(), net()), batches, Training(batch_size=6), run, ranks=ranks))
     except SystemExit as end:
-        print("end", ranks.rank, end.code)
+        print(f"end {ranks.rank} {end.code}", flush=True)
 """
 
 
