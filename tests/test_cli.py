@@ -36,8 +36,9 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Speed is measured by three calls, however short they are."""
+    """Speed is measured by three calls, however short they are; the path is a copy."""
     monkeypatch.setattr("limbeck.evaluate.speed.SECONDS", 0.0)
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.fixture
@@ -327,6 +328,18 @@ def test_a_failure_is_one_line_and_exits_with_1(
 def test_a_traceback_comes_on_request_alone(recipe: Path) -> None:
     made = call("--debug", "train", recipe, "train.epocs=3")
     assert type(made.exception).__name__ == "RecipeError"
+
+
+def test_code_beside_the_caller_is_found(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A console script has no working folder on its path; `python -m` has."""
+    (tmp_path / "own_net.py").write_text("from tests.train.jobs import net as made\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    own = "student.model=own_net:made"
+    made = call("train", recipe, own, "train.max_steps=1", "--out", tmp_path / "run")
+    assert made.exit_code == 0, made.output
 
 
 def test_an_interrupt_outside_of_a_training_is_130(

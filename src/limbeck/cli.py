@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -70,6 +71,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 def main(ctx: click.Context, debug: bool) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("limbeck").setLevel(logging.INFO)
+    sys.path.append(os.getcwd())  # where the code that a recipe names may lie
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

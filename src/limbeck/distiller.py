@@ -185,7 +185,7 @@ class Distiller(nn.Module):
 
     def check_training(self) -> None:
         """Refuses what would train wrongly and in silence."""
-        if self.dials and not all(dial.advanced for dial in self.dials):
+        if not all(dial.advanced for dial in self.dials):
             raise LimbeckError(
                 "the objective follows a schedule, but advance was never called; call "
                 "distiller.advance(0.0) first, then distiller.advance(progress) after each step"

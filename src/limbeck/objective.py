@@ -198,7 +198,7 @@ class Match(Objective):
             self.projector.to(s.device, torch.promote_types(s.dtype, torch.float32))
 
     def forward(self, signals: Signals) -> dict[str, Tensor]:
-        s, t = signals.of("student", self.student), signals.of(self.source, self.theirs)
+        s, t = self.sides(signals)
         if self.projector is not None:
             s = project(self.projector, s)
         elif self.factory is not None:
@@ -207,7 +207,7 @@ class Match(Objective):
             )
         options = self.keywords(signals) if self.moves else self.options
         try:
-            return {self.name: self.loss(s, t.detach() if t.requires_grad else t, **options)}
+            return {self.name: self.loss(s, t.detach(), **options)}
         except ValueError as error:
             raise self.mismatch(s, t, error) from error
 
@@ -217,7 +217,10 @@ class Match(Objective):
         return given | {key: dial() for key, dial in self.dials.items()} | self.options
 
     def sides(self, signals: Signals) -> tuple[Tensor, Tensor]:
-        return signals.of("student", self.student), signals.of(self.source, self.theirs)
+        try:
+            return signals["student"][self.student], signals[self.source][self.theirs]
+        except KeyError:  # `of` says what there is
+            return signals.of("student", self.student), signals.of(self.source, self.theirs)
 
     def mismatch(self, s: Tensor, t: Tensor, error: Exception) -> LimbeckError:
         return LimbeckError(

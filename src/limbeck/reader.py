@@ -68,25 +68,26 @@ class Reader:
 
     def read(self, inputs: Any, wants: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         """What the model returned for adapted inputs, and the wanted signals."""
-        taps = self.attach(wants)
+        key = tuple(wants)
+        taps = self.taps.get(key) or self.attach(wants)
         if taps.taps:
             with taps:
                 output = call(self.model, inputs)
             signals = taps.read()
         else:
             output, signals = call(self.model, inputs), {}
-        for path, fields in self.fields[tuple(wants)].items():
+        for path, fields in self.fields[key].items():
             signals[path] = select(output, fields, path) if fields else output
-        return output, {want: self.signal(want, signals, output) for want in wants}
-
-    def signal(self, want: str, signals: Mapping[str, Any], output: Any) -> Tensor:
-        name = self.names.get(want, want)
-        value = signals[name] if isinstance(name, str) else name(Named(self, signals, output))
-        if isinstance(value, Tensor):
-            return value
-        raise LimbeckError(
-            f"signal {want!r} must be a tensor, but it is {describe(value)}; add a field"
-        )
+        wanted = {}
+        for want in wants:
+            name = self.names.get(want, want)
+            value = signals[name] if isinstance(name, str) else name(Named(self, signals, output))
+            if not isinstance(value, Tensor):
+                raise LimbeckError(
+                    f"signal {want!r} must be a tensor, but it is {describe(value)}; add a field"
+                )
+            wanted[want] = value
+        return output, wanted
 
 
 class Answer(nn.Module):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.recipe.raws import BASE, problems, raw, recipe
 
@@ -258,6 +258,9 @@ blocks = {
 }
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example({"compare": {"arms": {"a": {"b": math.inf}}}})
+@example({"teacher": {"model": "limbeck.zoo:small_cnn", "options": {"a": -math.inf}}})
 @given(st.fixed_dictionaries(blocks))
 def test_b089_any_recipe_comes_back_as_it_was(content: dict[str, Any]) -> None:
     before = validate(BASE | content)

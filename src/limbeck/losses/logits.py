@@ -55,11 +55,11 @@ def kl(
     table, s, t = _logits(s, t, axis)
     if mask is None and weight is None:
         valid = reduction.divisor(table, math.prod(s.shape[:-1]), count)
-        return table.total_kl(s / temperature, t / temperature) * (temperature**2 / valid)
+        return table.kl(s, t, temperature, None) * (temperature**2 / valid)
     if mask is not None:
         mask = reduction.valid(table, mask, s.shape[:-1])
         s, t = reduction.only(table, mask, s, t)
-    items = table.kl(s / temperature, t / temperature)
+    items = table.kl(s, t, temperature, -1)
     return reduction.mean(table, items, mask, weight, count) * temperature**2
 
 

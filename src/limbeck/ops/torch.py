@@ -61,23 +61,20 @@ def eye(n: int, like: Tensor) -> Tensor:
     return torch.eye(n, dtype=torch.bool, device=like.device)
 
 
-def kl(s: Tensor, t: Tensor) -> Tensor:
-    """Rows of KL(softmax(t) || softmax(s)) over the last axis."""
-    return _KL.apply(s, t, -1)
-
-
-def total_kl(s: Tensor, t: Tensor) -> Tensor:
-    """The sum of the rows of `kl`."""
-    return _KL.apply(s, t, None)
+def kl(s: Tensor, t: Tensor, temperature: Any, axis: int | None) -> Tensor:
+    """KL(softmax(t / T) || softmax(s / T)) over the last axis: rows (-1), or their sum (None)."""
+    if isinstance(temperature, Tensor):  # it may learn
+        s, t, temperature = s / temperature, t / temperature, 1.0
+    return _KL.apply(s, t, temperature, axis)
 
 
 class _KL(torch.autograd.Function):
-    """KL(p || q) of logits, summed over `axis`; the native op is NaN where both sides are -inf."""
+    """`kl` at a fixed temperature; the native op is NaN where both sides are -inf."""
 
     @staticmethod
-    def forward(ctx: Any, s: Tensor, t: Tensor, axis: int | None) -> Tensor:
-        log_q = torch.log_softmax(s, -1).clamp_(min=LOWEST)
-        log_p = torch.log_softmax(t, -1).clamp_(min=LOWEST)
+    def forward(ctx: Any, s: Tensor, t: Tensor, temperature: float, axis: int | None) -> Tensor:
+        log_q = torch.log_softmax(s / temperature, -1).clamp_(min=LOWEST)
+        log_p = torch.log_softmax(t / temperature, -1).clamp_(min=LOWEST)
         p = log_p.exp()
         ratio = log_p.sub_(log_q)
         pieces = p * ratio
@@ -86,17 +83,20 @@ class _KL(torch.autograd.Function):
             ctx.save_for_backward(by_s, p * (ratio - pieces.sum(-1, keepdim=True)))
         else:
             ctx.save_for_backward(by_s)
-        ctx.axis = axis
-        return sum(pieces, axis)
+        ctx.temperature, ctx.axis = temperature, axis
+        return pieces.sum(axis)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
-    ) -> tuple[Tensor | None, Tensor | None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
         by_s, *by_t = ctx.saved_tensors
-        g = grad_outputs[0] if ctx.axis is None else grad_outputs[0].unsqueeze(ctx.axis)
-        return by_s * g if ctx.needs_input_grad[0] else None, by_t[0] * g if by_t else None, None
+        g = grad_outputs[0] / ctx.temperature
+        if ctx.axis is not None:
+            g = g.unsqueeze(ctx.axis)
+        s_grad = by_s * g if ctx.needs_input_grad[0] else None
+        return s_grad, by_t[0] * g if by_t else None, None, None
 
 
 def cross_entropy(s: Tensor, target: Tensor) -> Tensor:

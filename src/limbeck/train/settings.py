@@ -12,7 +12,9 @@ NonNegative = Annotated[float, Field(ge=0)]
 class Block(BaseModel):
     """A block of a recipe: unknown keys are errors, values are what their type says."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, ser_json_inf_nan="constants"
+    )
 
 
 class Training(Block):

@@ -1,0 +1,23 @@
+"""The benchmarks run and say what they must; how fast is never asserted."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+OVERHEAD = Path(__file__).parents[1] / "benchmarks" / "overhead.py"
+
+
+def test_overhead_compares_the_ways_of_training() -> None:
+    command = [sys.executable, str(OVERHEAD), "--quick"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = {line[:24].strip(): line[24:].split() for line in out.splitlines()}
+    measured = {name: row for name, row in rows.items() if "installed:" not in row}
+    for name in ("plain loop", "plain loop again (A/A)", "limbeck"):
+        milliseconds, ratio, spread = map(float, measured[name])
+        assert milliseconds > 0
+        assert ratio > 0
+        assert math.isfinite(milliseconds + ratio + spread)
+    assert float(measured["plain loop"][1]) == 1
+    for name in ("torchdistill", "lightning Trainer"):
+        assert name in measured or "'limbeck[frameworks]'" in rows[name]
