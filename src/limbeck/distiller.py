@@ -127,12 +127,18 @@ class Distiller(nn.Module):
                     f"call distiller(inputs, {name}=...){close(name, data)}"
                 )
         batch = Batch(inputs, data)
+        signals = Signals(data=data)
+        self.ask(batch, signals, early=True)
         output, own = self.reader.read(self.reader.adapt(inputs), self.wants["student"])
-        signals = Signals(student=own, data=data)
-        for name, source in self.sources.items():
-            if self.wants[name]:
-                signals[name] = source(batch, signals, self.wants[name])
+        signals["student"] = own
+        self.ask(batch, signals, early=False)
         return output, signals
+
+    def ask(self, batch: Batch, signals: Signals, early: bool) -> None:
+        """Adds what the sources say that come before the student, or of those that come after."""
+        for name, source in self.sources.items():
+            if source.early is early and self.wants[name]:
+                signals[name] = source(batch, signals, self.wants[name])
 
     def score(
         self, output: Any, signals: Signals, share: Mapping[str, float | Tensor] | None = None

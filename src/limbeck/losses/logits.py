@@ -106,8 +106,9 @@ def cross_entropy(
 
     mean_i [(1 - e) * -sum_c y_ic log q_ic + e * mean_c(-log q_ic)], e = `label_smoothing`, T = 1.
     `mean` divides by the number of labelled items: a target of -100, or a row of zeros where
-    targets are distributions, is withheld and does not count. Smoothing spreads over the classes
-    that are not -inf.
+    targets are distributions, is withheld and does not count. Logits that `mask` leaves out may be
+    anything, those beside -100 alone must be finite. Smoothing spreads over the classes that are
+    not -inf.
 
     Args:
         s: student logits with C on `axis`.

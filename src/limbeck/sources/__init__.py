@@ -1,7 +1,8 @@
 """Sources: who teaches. A source turns a batch into signals.
 
 `source(batch, signals, wants)` is called once a step, in declared order, with what was gathered
-before it (the student's signals first), and returns at least the signals in `wants`.
+before it, and returns at least the signals in `wants`. The student's signals are among those before
+it, unless the source is `early`, as frozen teachers are.
 """
 
 from limbeck.sources.ensemble import Ensemble

@@ -63,6 +63,7 @@ class Ensemble(Source):
         if mean not in ("probabilities", "logits"):
             raise LimbeckError(f"mean must be 'probabilities' or 'logits', got {mean!r}")
         self.sources = [as_source(f"sources[{k}]", source) for k, source in enumerate(sources)]
+        self.early = all(source.early for source in self.sources)
         self.mean, self.temperature, self.axis = mean, temperature, axis
         self.weights = torch.tensor(weights, dtype=torch.float64)
 

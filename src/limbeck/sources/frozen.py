@@ -26,6 +26,8 @@ class Frozen(Source):
         False
     """
 
+    early = True
+
     def __init__(
         self,
         model: nn.Module,

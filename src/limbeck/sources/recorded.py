@@ -37,6 +37,7 @@ class Recorded(Source):
         self, source: nn.Module | Reader | Source, *, samples: int, views: int = 1
     ) -> None:
         self.source, self.samples, self.views = as_source("source", source), samples, views
+        self.early = self.source.early
         self.records: dict[str, Tensor] = {}
         self.known = torch.zeros(views, samples, dtype=torch.bool)
 

@@ -10,7 +10,13 @@ from limbeck.signals import Batch, Signals
 
 
 class Source:
-    """Turns a batch into signals; owns nothing that trains with the student."""
+    """Turns a batch into signals; owns nothing that trains with the student.
+
+    An `early` source runs before the student: what it needed is free again when the student's
+    activations come, but it cannot see the student's signals.
+    """
+
+    early = False
 
     def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
         """The wanted signals of this batch."""
