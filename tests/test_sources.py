@@ -37,6 +37,25 @@ def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 # ---- frozen teachers
 
 
+def test_frozen_teachers_run_before_the_student_and_other_sources_see_its_signals() -> None:
+    class Seen(Source):
+        def __call__(
+            self, batch: Batch, signals: Signals, wants: Sequence[str]
+        ) -> Mapping[str, Any]:
+            order.append("other")
+            return {"output": signals["student"]["output"].detach() + 1}
+
+    order: list[str] = []
+    student, teacher = mlp(), mlp()
+    student.register_forward_hook(lambda *_: order.append("student"))
+    teacher.register_forward_hook(lambda *_: order.append("teacher"))
+    objective = Match(losses.kl) + Match(losses.hint, source="other")
+    distiller = Distiller(student, {"other": Seen(), "teacher": teacher}, objective)
+    step = distiller(X)
+    assert order == ["teacher", "student", "other"]
+    torch.testing.assert_close(step.parts["hint:other"], torch.tensor(1.0))
+
+
 def test_b091_whatever_calls_train_the_teacher_stays_in_eval_mode() -> None:
     teacher = Noisy().eval()
     distiller = Distiller(mlp(), teacher, BOTH)

@@ -20,7 +20,7 @@ from limbeck.models import check_spec
 from limbeck.objective import Match, Objective, Sum, check_options, truth
 from limbeck.recipe.names import function, projector
 from limbeck.schedules import Cosine, Linear, Schedule
-from limbeck.train.settings import Block, Fraction, NonNegative, Positive, Training
+from limbeck.train.settings import Block, Fraction, NonNegative, Training
 
 
 class Augmentation(Block):
@@ -231,6 +231,3 @@ class Recipe(Block):
     def sum(self) -> Objective:
         """The objective."""
         return Sum([(1.0, term.made()) for term in self.objective])
-
-
-__all__ = ["Data", "LimbeckError", "Model", "Positive", "Recipe", "Teacher", "Term"]
