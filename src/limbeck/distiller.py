@@ -61,6 +61,9 @@ class Distiller(nn.Module):
         named = sources if isinstance(sources, Mapping) else {"teacher": sources}
         self.sources = {name: as_source(name, source) for name, source in named.items()}
         self.wants = self.collect()
+        asked = [name for name in self.sources if self.wants[name]]
+        self.early = [name for name in asked if self.sources[name].early]
+        self.late = [name for name in asked if not self.sources[name].early]
         self.prepared = False
         self.dials = [m for m in objective.modules() if isinstance(m, Dial) and not m.advanced]
         self.matches = [m for m in objective.modules() if isinstance(m, Match)]
@@ -128,17 +131,14 @@ class Distiller(nn.Module):
                 )
         batch = Batch(inputs, data)
         signals = Signals(data=data)
-        self.ask(batch, signals, early=True)
-        output, own = self.reader.read(self.reader.adapt(inputs), self.wants["student"])
-        signals["student"] = own
-        self.ask(batch, signals, early=False)
+        for name in self.early:
+            signals[name] = self.sources[name](batch, signals, self.wants[name])
+        output, signals["student"] = self.reader.read(
+            self.reader.adapt(inputs), self.wants["student"]
+        )
+        for name in self.late:
+            signals[name] = self.sources[name](batch, signals, self.wants[name])
         return output, signals
-
-    def ask(self, batch: Batch, signals: Signals, early: bool) -> None:
-        """Adds what the sources say that come before the student, or of those that come after."""
-        for name, source in self.sources.items():
-            if source.early is early and self.wants[name]:
-                signals[name] = source(batch, signals, self.wants[name])
 
     def score(
         self, output: Any, signals: Signals, share: Mapping[str, float | Tensor] | None = None
@@ -191,7 +191,7 @@ class Distiller(nn.Module):
 
     def check_training(self) -> None:
         """Refuses what would train wrongly and in silence."""
-        if not all(dial.advanced for dial in self.dials):
+        if self.dials and not all(dial.advanced for dial in self.dials):
             raise LimbeckError(
                 "the objective follows a schedule, but advance was never called; call "
                 "distiller.advance(0.0) first, then distiller.advance(progress) after each step"

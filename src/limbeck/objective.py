@@ -119,7 +119,7 @@ class Sum(Objective):
         parts = {}
         for weight, term in self.pairs:
             factor = weight()
-            for name, value in term(signals).items():
+            for name, value in term.forward(signals).items():
                 parts[name] = factor * value
         return parts
 

@@ -55,11 +55,11 @@ def kl(
     table, s, t = _logits(s, t, axis)
     if mask is None and weight is None:
         valid = reduction.divisor(table, math.prod(s.shape[:-1]), count)
-        return table.kl(s, t, temperature, None) * (temperature**2 / valid)
+        return table.total_kl(s, t, temperature, temperature**2 / valid)
     if mask is not None:
         mask = reduction.valid(table, mask, s.shape[:-1])
         s, t = reduction.only(table, mask, s, t)
-    items = table.kl(s, t, temperature, -1)
+    items = table.kl(s, t, temperature)
     return reduction.mean(table, items, mask, weight, count) * temperature**2
 
 
@@ -128,11 +128,7 @@ def cross_entropy(
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
-    _two_classes(s, axis)
-    table = ops.of(s)
-    s = table.float32(s)
-    if axis not in (-1, s.ndim - 1):
-        s = table.moveaxis(s, axis, -1)
+    table, s = _classes_last(s, axis)
     target, integer = _targets(table, target, s, axis)
     if integer and mask is None and weight is None and not label_smoothing:
         total, labels = table.total_cross_entropy(s, target)
@@ -181,23 +177,23 @@ def hard(
     return reduction.mean(table, items, mask, weight, count)
 
 
-def _two_classes(s: Any, axis: int) -> None:
+def _classes_last(s: Any, axis: int) -> tuple[Any, Any]:
+    """The operations, and logits in float32 or better with the classes last."""
     if s.shape[axis] < 2:
         raise ValueError(
             f"logits must have at least 2 classes, got shape {tuple(s.shape)} with axis {axis}; "
             "a softmax over one class is constant: give a sigmoid head as two logits (0, z)"
         )
+    table = ops.of(s)
+    s = table.float32(s)
+    return table, s if axis == -1 else table.moveaxis(s, axis, -1)
 
 
 def _logits(s: Any, t: Any, axis: int) -> tuple[Any, Any, Any]:
     """The operations, and both sides in float32 or better with the classes last."""
     reduction.same_shape(s, t)
-    _two_classes(s, axis)
-    table = ops.of(s)
-    s, t = table.float32(s), table.float32(t)
-    if axis not in (-1, s.ndim - 1):
-        s, t = table.moveaxis(s, axis, -1), table.moveaxis(t, axis, -1)
-    return table, s, t
+    table, s = _classes_last(s, axis)
+    return table, s, _classes_last(t, axis)[1]
 
 
 def _targets(table: Any, target: Any, s: Any, axis: int) -> tuple[Any, bool]:

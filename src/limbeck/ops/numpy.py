@@ -48,12 +48,17 @@ def log_softmax(x: Array) -> Array:
         return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def kl(s: Array, t: Array, temperature: Any, axis: int | None) -> Array:
-    """KL(softmax(t / T) || softmax(s / T)) over the last axis: rows (-1), or their sum (None)."""
+def kl(s: Array, t: Array, temperature: Any) -> Array:
+    """Rows of KL(softmax(t / T) || softmax(s / T)) over the last axis."""
     log_q, log_p = log_softmax(s / temperature), log_softmax(t / temperature)
     p = np.exp(log_p)
     with np.errstate(invalid="ignore"):
-        return (p * np.where(p > 0, log_p - log_q, 0)).sum(axis)
+        return (p * np.where(p > 0, log_p - log_q, 0)).sum(-1)
+
+
+def total_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
+    """`factor` times the sum of the rows of `kl`."""
+    return factor * kl(s, t, temperature).sum()
 
 
 def cross_entropy(s: Array, target: Array) -> Array:

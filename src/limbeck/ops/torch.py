@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn._reduction import get_enum
 
+PRECISE = (torch.float32, torch.float64)
 LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
 SUM = get_enum("sum")
 nll = torch.ops.aten.nll_loss_forward.default
@@ -28,7 +29,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 def float32(x: Tensor) -> Tensor:
     """At least single precision; float64 stays."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.to(torch.float32)
+    return x if x.dtype in PRECISE else x.to(torch.float32)
 
 
 def integer(x: Tensor) -> bool:
@@ -61,42 +62,64 @@ def eye(n: int, like: Tensor) -> Tensor:
     return torch.eye(n, dtype=torch.bool, device=like.device)
 
 
-def kl(s: Tensor, t: Tensor, temperature: Any, axis: int | None) -> Tensor:
-    """KL(softmax(t / T) || softmax(s / T)) over the last axis: rows (-1), or their sum (None)."""
+def kl(s: Tensor, t: Tensor, temperature: Any) -> Tensor:
+    """Rows of KL(softmax(t / T) || softmax(s / T)) over the last axis."""
+    return _kl(s, t, temperature, -1, 1.0)
+
+
+def total_kl(s: Tensor, t: Tensor, temperature: Any, factor: Any) -> Tensor:
+    """`factor` times the sum of the rows of `kl`."""
+    if isinstance(factor, Tensor):  # it may learn
+        return factor * _kl(s, t, temperature, None, 1.0)
+    return _kl(s, t, temperature, None, factor)
+
+
+def _kl(s: Tensor, t: Tensor, temperature: Any, axis: int | None, factor: float) -> Tensor:
     if isinstance(temperature, Tensor):  # it may learn
         s, t, temperature = s / temperature, t / temperature, 1.0
-    return _KL.apply(s, t, temperature, axis)
+    return _KL.apply(s, t, temperature, axis, factor)
 
 
 class _KL(torch.autograd.Function):
     """`kl` at a fixed temperature; the native op is NaN where both sides are -inf."""
 
     @staticmethod
-    def forward(ctx: Any, s: Tensor, t: Tensor, temperature: float, axis: int | None) -> Tensor:
+    def forward(
+        ctx: Any, s: Tensor, t: Tensor, temperature: float, axis: int | None, factor: float
+    ) -> Tensor:
         log_q = torch.log_softmax(s / temperature, -1).clamp_(min=LOWEST)
         log_p = torch.log_softmax(t / temperature, -1).clamp_(min=LOWEST)
         p = log_p.exp()
         ratio = log_p.sub_(log_q)
-        pieces = p * ratio
         by_s = log_q.exp_().sub_(p)
         if ctx.needs_input_grad[1]:
-            ctx.save_for_backward(by_s, p * (ratio - pieces.sum(-1, keepdim=True)))
+            pieces = p * ratio
+            ctx.save_for_backward(by_s, p.mul_(ratio.sub_(pieces.sum(-1, keepdim=True))))
         else:
+            pieces = ratio.mul_(p)
             ctx.save_for_backward(by_s)
-        ctx.temperature, ctx.axis = temperature, axis
-        return pieces.sum(axis)
+        ctx.factor, ctx.axis = factor / temperature, axis
+        return pieces.sum(axis).mul_(factor)
 
     @staticmethod
-    @once_differentiable
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
-        by_s, *by_t = ctx.saved_tensors
-        g = grad_outputs[0] / ctx.temperature
-        if ctx.axis is not None:
-            g = g.unsqueeze(ctx.axis)
-        s_grad = by_s * g if ctx.needs_input_grad[0] else None
-        return s_grad, by_t[0] * g if by_t else None, None, None
+    ) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            return _first_gradients(ctx, *grad_outputs)
+        return _gradients(ctx, *grad_outputs)
+
+
+def _gradients(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    by_s, *by_t = ctx.saved_tensors
+    g = g * ctx.factor
+    if ctx.axis is not None:
+        g = g.unsqueeze(ctx.axis)
+    s_grad = by_s * g if ctx.needs_input_grad[0] else None
+    return s_grad, by_t[0] * g if by_t else None, None, None, None
+
+
+_first_gradients = once_differentiable(_gradients)
 
 
 def cross_entropy(s: Tensor, target: Tensor) -> Tensor:
