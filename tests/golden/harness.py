@@ -3,30 +3,27 @@
     python tests/golden/harness.py FILE.json [FILE.json ...]
 
 prints a line for each entry that fails or whose method is unknown, and a total last; exits 1 if
-any failed. A method joins by its line in `METHODS`.
+any failed. A method joins by its line in the `METHODS` of a family's file, `golden_FAMILY.py`.
 """
 
 import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from limbeck import losses
-from limbeck.sources import Ensemble, Source
+sys.path.insert(0, str(Path(__file__).parent))  # so that it runs as a script and inside pytest
+
+import golden_first
+from golden_calls import Method
 
 Array = NDArray[Any]
-Inputs = Mapping[str, Tensor]
-Params = Mapping[str, Any]
-Method = Callable[[Inputs, Params], Tensor]
 
 
 def make(spec: Mapping[str, Any], done: Mapping[str, Array]) -> Array:
@@ -86,76 +83,7 @@ def build(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
     return done
 
 
-def _temperature(params: Params) -> float:
-    return params.get("temperature", params.get("T", 1.0))
-
-
-def _mask(x: Inputs, params: Params) -> Tensor | None:
-    """Which items count: a mask, or labels that are not the ignored one."""
-    labels = x.get("labels", x.get("label"))
-    if labels is not None and "ignore_index" in params:
-        return labels != params["ignore_index"]
-    return x["mask"] != 0 if "mask" in x else None
-
-
-def _divergence(loss: Callable[..., Tensor], axis: int = -1) -> Method:
-    return lambda x, params: loss(
-        x["student"],
-        x["teacher"],
-        temperature=_temperature(params),
-        axis=axis,
-        mask=_mask(x, params),
-    )
-
-
-def _pair(loss: Callable[..., Tensor]) -> Method:
-    return lambda x, params: loss(x["student"], x["teacher"])
-
-
-def _fitnet(x: Inputs, params: Params) -> Tensor:
-    return losses.hint(
-        F.conv2d(x["student"], x["weight"][..., None, None], x["bias"]), x["teacher"]
-    )
-
-
-def _ensemble(mean: Literal["probabilities", "logits"]) -> Method:
-    """KL from the mean of the teachers, as the source `Ensemble` combines their answers."""
-
-    def method(x: Inputs, params: Params) -> Tensor:
-        temperature = _temperature(params)
-        teachers = [x[name] for name in x if name.startswith("teacher")]
-        silent = [Source() for _ in teachers]
-        target = Ensemble(silent, mean=mean, temperature=temperature).combine(teachers)
-        return losses.kl(x["student"], target, temperature=temperature)
-
-    return method
-
-
-def _mutual(x: Inputs, params: Params) -> Tensor:
-    """Every net learns from every other, which is held still."""
-    pairs = [(x[a], x[b].detach()) for a in x for b in x if a != b]
-    return torch.stack([losses.kl(a, b) for a, b in pairs]).sum() / (len(x) - 1)
-
-
-METHODS: dict[str, Method] = {
-    "at": _pair(losses.attention),
-    "ban": _divergence(losses.kl),
-    "byot_logit": _divergence(losses.kl),
-    "cs_kd": _divergence(losses.kl),
-    "dml2": _mutual,
-    "dml3": _mutual,
-    "fitnet": _fitnet,
-    "kd": _divergence(losses.kl),
-    "kd_seg": _divergence(losses.kl, axis=1),
-    "mt_mean_logit": _ensemble("logits"),
-    "mt_mean_prob": _ensemble("probabilities"),
-    "pixel_kl": _divergence(losses.kl, axis=1),
-    "reverse_kl": _divergence(losses.reverse_kl),
-    "rkd_angle": _pair(losses.rkd_angle),
-    "rkd_distance": _pair(losses.rkd_distance),
-    "tfkd_self": _divergence(losses.kl),
-    "token_kd": _divergence(losses.kl),
-}
+METHODS: dict[str, Method] = golden_first.METHODS
 
 
 def evaluate(

@@ -1,55 +1,14 @@
-"""The losses under law: how to call each one, how to draw its inputs, and two helpers.
+"""The losses under law, by what they obey.
 
-B batch, L positions, C classes or channels. Item losses obey all laws; batch losses (rkd) compare
-samples and are exempt from duplication and micro-batch splits.
+Item losses obey all laws. Batch losses compare samples: they are exempt from duplication and from
+micro-batch splits. Families bring their own files.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from hypothesis import settings
-from hypothesis import strategies as st
-from torch import Tensor
+from tests.losses.subject import Subject, alike, labelled, maps, mixed
 
 from limbeck import losses
-
-examples = settings(max_examples=25, deadline=None, derandomize=True, database=None)
-seeds, batches = st.integers(0, 2**32 - 1), st.integers(1, 5)
-INF, NAN = float("inf"), float("nan")
-
-
-def normal(seed: int, *shape: int, scale: float = 2.0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape) * scale)
-
-
-def alike(*shape: int) -> Callable[[int, int], tuple[Tensor, Tensor]]:
-    """Draws student and source of shape (B, *shape)."""
-    return lambda seed, batch: tuple(normal(seed, 2, batch, *shape))
-
-
-def labelled(seed: int, batch: int) -> tuple[Tensor, Tensor]:
-    return normal(seed, batch, 3, 5), normal(seed, batch, 3, 5).argmin(-1)
-
-
-def mixed(seed: int, batch: int) -> tuple[Tensor, Tensor]:
-    s, t = normal(seed, 2, batch, 5)
-    return s, t.softmax(-1)
-
-
-def maps(seed: int, batch: int) -> tuple[Tensor, Tensor]:
-    return normal(seed, batch, 3, 3, 2), normal(seed + 1, batch, 4, 3, 2)
-
-
-class Subject(NamedTuple):
-    """A loss, how to draw its student and source, and how many items a sample has."""
-
-    loss: Callable[..., Tensor]
-    draw: Callable[[int, int], tuple[Tensor, Tensor]]
-    items: int = 1
-
 
 DIVERGENCES = {
     "kl": Subject(losses.kl, alike(5)),
@@ -79,19 +38,3 @@ LOGITS = DIVERGENCES | HARD | PSEUDO
 ITEMS = LOGITS | FEATURES
 ALL = ITEMS | RELATIONS
 ZERO_AT_EQUALITY = DIVERGENCES | FEATURES | RELATIONS
-
-
-def scored(loss: Callable[..., Tensor], s: Tensor, t: Tensor, **keys: Any) -> tuple[Tensor, Tensor]:
-    """Value and gradient by the student."""
-    s = s.detach().clone().requires_grad_()
-    value = loss(s, t, **keys)
-    (grad,) = torch.autograd.grad(value, s)
-    return value.detach(), grad
-
-
-def same(a: Tensor, b: Tensor, tolerance: float = 1e-10) -> None:
-    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
-
-
-def finite(*arrays: Tensor) -> bool:
-    return all(bool(x.isfinite().all()) for x in arrays)

@@ -8,22 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.losses.subjects import (
-    ALL,
-    DIVERGENCES,
-    HARD,
-    INF,
-    ITEMS,
-    LOGITS,
-    NAN,
-    ZERO_AT_EQUALITY,
-    batches,
-    examples,
-    normal,
-    same,
-    scored,
-    seeds,
-)
+from tests.losses.subject import INF, NAN, batches, examples, normal, same, scored, seeds, under
+from tests.losses.subjects import ALL, DIVERGENCES, HARD, ITEMS, LOGITS, ZERO_AT_EQUALITY
 from torch import Tensor
 
 from limbeck import losses
@@ -31,11 +17,11 @@ from limbeck import losses
 each = pytest.mark.parametrize
 
 
-@each("name", ZERO_AT_EQUALITY)
+@each("name", under("equality", ZERO_AT_EQUALITY))
 @examples
 @given(seed=seeds, batch=batches)
 def test_zero_at_equality(name: str, seed: int, batch: int) -> None:
-    loss, draw, _ = ZERO_AT_EQUALITY[name]
+    loss, draw, *_ = ZERO_AT_EQUALITY[name]
     s = draw(seed, batch)[0].float()
     value, grad = scored(loss, s, s.clone())
     assert value == 0
@@ -54,22 +40,22 @@ def test_zero_at_equality_at_any_temperature(
     assert grad.abs().max() <= 1e-6 * temperature / batch
 
 
-@each("name", ALL)
+@each("name", under("negativity", ALL))
 @examples
 @given(seed=seeds, batch=batches, closeness=st.sampled_from([1.0, 1e-3]))
 def test_never_negative(name: str, seed: int, batch: int, closeness: float) -> None:
-    loss, draw, _ = ALL[name]
+    loss, draw, *_ = ALL[name]
     s, t = draw(seed, batch)
     if s.shape == t.shape and name not in HARD:
         t = s + closeness * t
     assert loss(s, t) >= 0
 
 
-@each("name", ALL)
+@each("name", under("gradcheck", ALL))
 @settings(examples, max_examples=4)
 @given(seed=seeds, batch=st.integers(1, 3))
 def test_gradcheck(name: str, seed: int, batch: int) -> None:
-    loss, draw, _ = ALL[name]
+    loss, draw, *_ = ALL[name]
     s, t = draw(seed, batch)
     both = (s.requires_grad_(), t.requires_grad_(name not in HARD))
     assert torch.autograd.gradcheck(loss, both, atol=1e-7, rtol=1e-6)
@@ -83,13 +69,13 @@ def test_gradcheck_of_a_learned_temperature(loss: Callable[..., Tensor]) -> None
 
 
 @each("garbage", [NAN, INF, -INF, 1e30])
-@each("name", ALL)
+@each("name", under("masked", ALL))
 @settings(examples, max_examples=8)
 @given(seed=seeds, batch=batches, pads=st.integers(1, 3))
 def test_masked_samples_do_not_matter(
     name: str, garbage: float, seed: int, batch: int, pads: int
 ) -> None:
-    loss, draw, _ = ALL[name]
+    loss, draw, *_ = ALL[name]
     s, t = draw(seed, batch)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(batch + pads))
     mask = (torch.arange(batch + pads) < batch)[order]
@@ -109,7 +95,7 @@ def test_masked_samples_do_not_matter(
 @examples
 @given(seed=seeds, batch=batches, pads=st.integers(1, 4))
 def test_padded_positions_do_not_matter(name: str, seed: int, batch: int, pads: int) -> None:
-    loss, draw, _ = ALL[name]
+    loss, draw, *_ = ALL[name]
     s, t = draw(seed, batch)
     mask = torch.from_numpy(np.random.default_rng(seed).random((batch, s.shape[1])) < 0.6)
     value, grad = scored(loss, s, t, mask=mask)
@@ -123,9 +109,9 @@ def test_padded_positions_do_not_matter(name: str, seed: int, batch: int, pads: 
     assert wide_grad[:, s.shape[1] :].count_nonzero() == 0
 
 
-@each("name", ITEMS)
+@each("name", under("masked", ITEMS))
 def test_weights_of_masked_items_do_not_matter(name: str) -> None:
-    loss, draw, _ = ITEMS[name]
+    loss, draw, *_ = ITEMS[name]
     s, t = draw(0, 3)
     mask, weight = torch.tensor([True, False, True]), torch.tensor([1.0, NAN, 2.0]).double()
     value, grad = scored(loss, s, t, mask=mask, weight=weight)
@@ -134,11 +120,11 @@ def test_weights_of_masked_items_do_not_matter(name: str) -> None:
     same(grad, expected_grad)
 
 
-@each("name", ITEMS)
+@each("name", under("duplication", ITEMS))
 @examples
 @given(seed=seeds, batch=batches)
 def test_duplicating_the_batch_changes_nothing(name: str, seed: int, batch: int) -> None:
-    loss, draw, _ = ITEMS[name]
+    loss, draw, *_ = ITEMS[name]
     s, t = draw(seed, batch)
     value, grad = scored(loss, torch.cat([s, s]), torch.cat([t, t]))
     expected, expected_grad = scored(loss, s, t)
@@ -146,21 +132,21 @@ def test_duplicating_the_batch_changes_nothing(name: str, seed: int, batch: int)
     same(2 * grad[:batch], expected_grad)
 
 
-@each("name", ALL)
+@each("name", under("order", ALL))
 @examples
 @given(seed=seeds, batch=batches)
 def test_the_order_of_the_batch_does_not_matter(name: str, seed: int, batch: int) -> None:
-    loss, draw, _ = ALL[name]
+    loss, draw, *_ = ALL[name]
     s, t = draw(seed, batch)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(batch))
     same(loss(s[order], t[order]), loss(s, t))
 
 
-@each("name", LOGITS)
+@each("name", under("dead classes", LOGITS))
 @examples
 @given(seed=seeds, batch=batches, extra=st.integers(1, 4))
 def test_dead_classes_do_not_matter(name: str, seed: int, batch: int, extra: int) -> None:
-    loss, draw, _ = LOGITS[name]
+    loss, draw, *_ = LOGITS[name]
     s, t = draw(seed, batch)
     axis = loss.keywords.get("axis", -1) if isinstance(loss, partial) else -1
     shape = list(s.shape)
@@ -176,23 +162,23 @@ def test_dead_classes_do_not_matter(name: str, seed: int, batch: int, extra: int
     assert lost.count_nonzero() == 0
 
 
-@each("name", LOGITS)
+@each("name", under("shift", LOGITS))
 @examples
 @given(seed=seeds, batch=batches, shift=st.floats(-100, 100))
 def test_a_constant_added_to_the_logits_changes_nothing(
     name: str, seed: int, batch: int, shift: float
 ) -> None:
-    loss, draw, _ = LOGITS[name]
+    loss, draw, *_ = LOGITS[name]
     s, t = draw(seed, batch)
     moved = t - shift / 3 if name in DIVERGENCES else t
     same(loss(s + shift, moved), loss(s, t))
 
 
-@each("name", ITEMS)
+@each("name", under("micro-batches", ITEMS))
 @examples
 @given(seed=seeds, mask=st.lists(st.booleans(), min_size=2, max_size=5), cut=st.integers(0, 5))
 def test_micro_batches_share_one_count(name: str, seed: int, mask: list[bool], cut: int) -> None:
-    loss, draw, items = ITEMS[name]
+    loss, draw, items, _ = ITEMS[name]
     s, t = draw(seed, len(mask))
     valid = torch.tensor(mask)
     whole, whole_grad = scored(loss, s, t, mask=valid)
@@ -208,7 +194,7 @@ def test_micro_batches_share_one_count(name: str, seed: int, mask: list[bool], c
 @examples
 @given(seed=seeds, batch=batches)
 def test_resolution_does_not_matter(name: str, seed: int, batch: int) -> None:
-    loss, draw, _ = ITEMS[name]
+    loss, draw, *_ = ITEMS[name]
     s, t = draw(seed, batch)
     double = [x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in (s, t)]
     same(loss(*double), loss(s, t))

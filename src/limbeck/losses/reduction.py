@@ -19,14 +19,18 @@ def valid(ops: ModuleType, mask: Any, shape: tuple[int, ...]) -> Any:
     """`mask` as booleans of the items' `shape`; a prefix of it, such as (B,), is extended."""
     if tuple(mask.shape) != tuple(shape)[: mask.ndim]:
         raise ValueError(f"mask must have the items' shape {tuple(shape)}, got {tuple(mask.shape)}")
-    wide = mask.reshape(tuple(mask.shape) + (1,) * (len(shape) - mask.ndim))
-    return ops.expand(wide != 0, tuple(shape))
+    return ops.expand(widened(ops, mask, len(shape)) != 0, tuple(shape))
+
+
+def widened(ops: ModuleType, x: Any, ndim: int) -> Any:
+    """`x` with axes of length 1 at its end, `ndim` in all."""
+    return ops.reshape(x, tuple(x.shape) + (1,) * (ndim - x.ndim))
 
 
 def mean(ops: ModuleType, items: Any, mask: Any, weight: Any, count: Any) -> Any:
     """sum_i weight_i items_i over the valid items, divided by `count` or by how many are valid."""
     if weight is not None:
-        items = items * weight.reshape(tuple(weight.shape) + (1,) * (items.ndim - weight.ndim))
+        items = items * widened(ops, weight, items.ndim)
     if mask is not None:
         items = ops.where(mask, items, 0)
     valid = math.prod(items.shape) if mask is None else ops.sum(mask)

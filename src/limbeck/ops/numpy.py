@@ -1,5 +1,6 @@
 """The array operations of the losses for NumPy arrays: values only."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,28 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 abs = np.abs
+all = np.all
 any = np.any
-matmul = np.matmul
-mean = np.mean
-moveaxis = np.moveaxis
-sqrt = np.sqrt
-sum = np.sum
-where = np.where
 at_least = np.maximum
+at_most = np.minimum
+concat = np.concatenate
+cumsum = np.cumsum
+exp = np.exp
 expand = np.broadcast_to
+log = np.log
+matmul = np.matmul
+max = np.max
+maximum = np.maximum
+mean = np.mean
+min = np.min
+minimum = np.minimum
+moveaxis = np.moveaxis
+reshape = np.reshape
+sqrt = np.sqrt
+stack = np.stack
+sum = np.sum
+take = partial(np.take_along_axis, axis=-1)
+where = np.where
 
 
 def argmax(x: Array) -> Array:
@@ -37,6 +51,53 @@ def integer(x: Array) -> bool:
     return not np.issubdtype(x.dtype, np.floating)
 
 
+def arange(n: int, like: Array) -> Array:
+    """The integers 0 ... n - 1."""
+    return np.arange(n)
+
+
+def zeros(shape: tuple[int, ...], like: Array) -> Array:
+    """Zeros of the type of `like`."""
+    return np.zeros(shape, like.dtype)
+
+
+def cast(x: Array, like: Array) -> Array:
+    """Numbers or booleans in the type of `like`."""
+    return x.astype(like.dtype)
+
+
+def relu(x: Array) -> Array:
+    return np.maximum(x, 0)
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x))."""
+    return np.logaddexp(x, 0)
+
+
+def log_sigmoid(x: Array) -> Array:
+    return -np.logaddexp(-x, 0)
+
+
+def sigmoid(x: Array) -> Array:
+    return np.exp(log_sigmoid(x))
+
+
+def sort(x: Array, descending: bool = False) -> Array:
+    """The last axis in order."""
+    return -np.sort(-x, -1) if descending else np.sort(x, -1)
+
+
+def argsort(x: Array, descending: bool = False) -> Array:
+    """The order of the last axis; of equal entries the first comes first."""
+    return np.argsort(-x if descending else x, -1, kind="stable")
+
+
+def one_hot(index: Array, n: int, like: Array) -> Array:
+    """(...,) to (..., n) in the type of `like`; an index out of range is a row of zeros."""
+    return (index[..., None] == np.arange(n)).astype(like.dtype)
+
+
 def eye(n: int, like: Array) -> Array:
     """The boolean identity matrix."""
     return np.eye(n, dtype=bool)
@@ -46,6 +107,17 @@ def log_softmax(x: Array) -> Array:
     shifted = x - x.max(-1, keepdims=True)
     with np.errstate(divide="ignore"):
         return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def softmax(x: Array) -> Array:
+    return np.exp(log_softmax(x))
+
+
+def logsumexp(x: Array, axis: int = -1) -> Array:
+    top = x.max(axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(x - top).sum(axis)) + top.squeeze(axis)
 
 
 def kl(s: Array, t: Array, temperature: Any) -> Array:

@@ -1,5 +1,6 @@
 """The array operations of the losses for torch tensors."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,15 +9,26 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn._reduction import get_enum
 
+Axis = int | tuple[int, ...] | None
 PRECISE = (torch.float32, torch.float64)
 LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
 SUM = get_enum("sum")
 nll = torch.ops.aten.nll_loss_forward.default
 
 abs = torch.abs
+all = torch.all
 any = torch.any
+cumsum = torch.cumsum
 detach = torch.Tensor.detach
+exp = torch.exp
+log = torch.log
+maximum = torch.maximum
+minimum = torch.minimum
 moveaxis = torch.moveaxis
+relu = torch.relu
+sigmoid = torch.sigmoid
+softplus = F.softplus
+log_sigmoid = F.logsigmoid
 sqrt = torch.sqrt
 where = torch.where
 
@@ -36,12 +48,22 @@ def integer(x: Tensor) -> bool:
     return not x.is_floating_point()
 
 
-def sum(x: Tensor, axis: int | tuple[int, ...] | None = None) -> Tensor:
-    return x.sum() if axis is None else x.sum(axis)
+def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    return x.sum() if axis is None else x.sum(axis, keepdims)
 
 
-def mean(x: Tensor, axis: int | tuple[int, ...] | None = None) -> Tensor:
-    return x.mean() if axis is None else x.mean(axis)
+def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    return x.mean() if axis is None else x.mean(axis, keepdims)
+
+
+def max(x: Tensor, axis: int | tuple[int, ...], keepdims: bool = False) -> Tensor:
+    """The largest entries; the gradient is shared where several are the largest."""
+    return x.amax(axis, keepdims)
+
+
+def min(x: Tensor, axis: int | tuple[int, ...], keepdims: bool = False) -> Tensor:
+    """The smallest entries; the gradient is shared where several are the smallest."""
+    return x.amin(axis, keepdims)
 
 
 def argmax(x: Tensor) -> Tensor:
@@ -51,6 +73,57 @@ def argmax(x: Tensor) -> Tensor:
 
 def at_least(x: Tensor, low: float) -> Tensor:
     return x.clamp(min=low)
+
+
+def at_most(x: Tensor, high: float) -> Tensor:
+    return x.clamp(max=high)
+
+
+def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x.reshape(shape)
+
+
+def concat(xs: Sequence[Tensor], axis: int) -> Tensor:
+    return torch.cat(list(xs), axis)
+
+
+def stack(xs: Sequence[Tensor], axis: int) -> Tensor:
+    return torch.stack(list(xs), axis)
+
+
+def arange(n: int, like: Tensor) -> Tensor:
+    """The integers 0 ... n - 1."""
+    return torch.arange(n, device=like.device)
+
+
+def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros of the type of `like`."""
+    return like.new_zeros(shape)
+
+
+def cast(x: Tensor, like: Tensor) -> Tensor:
+    """Numbers or booleans in the type of `like`."""
+    return x.to(like.dtype)
+
+
+def sort(x: Tensor, descending: bool = False) -> Tensor:
+    """The last axis in order."""
+    return x.sort(dim=-1, descending=descending).values
+
+
+def argsort(x: Tensor, descending: bool = False) -> Tensor:
+    """The order of the last axis; of equal entries the first comes first."""
+    return x.argsort(dim=-1, descending=descending, stable=True)
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """x[..., index[..., k]] for every k of the last axis."""
+    return x.gather(-1, index)
+
+
+def one_hot(index: Tensor, n: int, like: Tensor) -> Tensor:
+    """(...,) to (..., n) in the type of `like`; an index out of range is a row of zeros."""
+    return (index[..., None] == torch.arange(n, device=index.device)).to(like.dtype)
 
 
 def expand(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -139,6 +212,14 @@ def total_cross_entropy(s: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 def log_softmax(x: Tensor) -> Tensor:
     return torch.log_softmax(x, -1)
+
+
+def softmax(x: Tensor) -> Tensor:
+    return torch.softmax(x, -1)
+
+
+def logsumexp(x: Tensor, axis: int = -1) -> Tensor:
+    return torch.logsumexp(x, axis)
 
 
 def mean_log_softmax(x: Tensor) -> Tensor:
