@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from limbeck.dials import Dial
 from limbeck.errors import LimbeckError, close
-from limbeck.objective import Dial, Match, Objective
+from limbeck.objective import Match, Objective, Sum
 from limbeck.reader import Reader
 from limbeck.signals import Batch, Signals, Step
 from limbeck.sources import Source, as_source
@@ -18,6 +19,10 @@ from limbeck.taps import plain
 
 Teacher = nn.Module | Reader | Source
 DISTRIBUTED = torch.distributed.is_available()
+UNPREPARED = (
+    "compiled code hides in-place operations from taps; "
+    "call distiller.prepare(inputs) once before training"
+)
 
 
 class Distiller(nn.Module):
@@ -61,13 +66,16 @@ class Distiller(nn.Module):
         named = sources if isinstance(sources, Mapping) else {"teacher": sources}
         self.sources = {name: as_source(name, source) for name, source in named.items()}
         self.wants = self.collect()
+        self.taps = self.reader.attach(self.wants["student"]).taps
         asked = [name for name in self.sources if self.wants[name]]
         self.early = [name for name in asked if self.sources[name].early]
         self.late = [name for name in asked if not self.sources[name].early]
         self.prepared = False
-        self.dials = [m for m in objective.modules() if isinstance(m, Dial) and not m.advanced]
+        self.scheduled = [m for m in objective.modules() if isinstance(m, Dial) and not m.advanced]
         self.matches = [m for m in objective.modules() if isinstance(m, Match)]
+        self.balanced = [m for m in objective.modules() if isinstance(m, Sum) and m.factors()]
         self.check_models()
+        self.check_balances()
 
     def collect(self) -> dict[str, list[str]]:
         """The signals wanted of each source, each once, all known to exist."""
@@ -83,12 +91,13 @@ class Distiller(nn.Module):
                 )
             if name not in wants[source]:
                 wants[source].append(name)
-        self.taps = self.reader.attach(wants["student"]).taps
+        self.reader.attach(wants["student"])
         for name, source in self.sources.items():
             source.check(wants[name])
         return wants
 
     def check_models(self) -> None:
+        """Refuses models that would mix up signals, and a student that teaches itself."""
         teachers = {name: source.modules() for name, source in self.sources.items()}
         for model in (self.reader.model, *(m for models in teachers.values() for m in models)):
             if isinstance(model, nn.DataParallel):
@@ -101,6 +110,15 @@ class Distiller(nn.Module):
                 raise LimbeckError(
                     f"source {name!r} is the student itself: no gradient would reach the student; "
                     "pass another model or a copy"
+                )
+
+    def check_balances(self) -> None:
+        """Refuses a sum in which nothing has a size of its own."""
+        for terms in self.balanced:
+            if len(terms.factors()) == len(terms.weighted()):
+                raise LimbeckError(
+                    f"{terms.parts()} must have a term to be balanced with, but all are balanced; "
+                    "give one of them a weight"
                 )
 
     def forward(
@@ -158,25 +176,40 @@ class Distiller(nn.Module):
         return Step(loss, output, {name: value.detach() for name, value in parts.items()})
 
     def prepare(self, inputs: Any, **data: Any) -> None:
-        """Sizes projectors and checks every signal by a dry run that leaves no trace.
+        """Sizes projectors, balances terms and checks every signal, by dry runs without a trace.
 
-        Comes before the optimizer, compiling, DDP and FSDP, which must see the projectors.
+        Comes before the optimizer, compiling, DDP and FSDP, which must see the projectors. What was
+        sized or balanced before stays as it is.
 
         Raises:
-            LimbeckError: shapes that do not fit, a tap that is overwritten, a compiled student.
+            LimbeckError: shapes that do not fit, a tap that is overwritten, a compiled student, a
+                balance that cannot be found.
         """
         if is_sharded(self) or is_compiled(self.student):
             raise LimbeckError("call prepare before compiling and before wrapping the distiller")
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
         states = {name: source.state_dict() for name, source in self.sources.items()}
-        with torch.no_grad(), torch.random.fork_rng(devices), evaluating(self.student), eagerly():
-            output, signals = self.gather(inputs, data)
+        with torch.no_grad(), torch.random.fork_rng(devices), eagerly(), restored(self.student):
+            with evaluating(self.student):
+                output, signals = self.gather(inputs, data)
             self.objective.prepare(signals)
-            with evaluating(self.objective):
+            self.balance(inputs, data)
+            with evaluating(self.objective), restored(self.objective):
                 self.score(output, signals)
         for name, state in states.items():
             self.sources[name].load_state_dict(state)
         self.prepared = True
+
+    def balance(self, inputs: Any, data: Mapping[str, Any]) -> None:
+        """Finds the factors that are not known yet, the models in the modes that they are in."""
+        unknown = [s for s in self.balanced if not all(factor.known for factor in s.factors())]
+        if not unknown:
+            return
+        with restored(self.objective):
+            _, signals = self.gather(inputs, data)
+            values = [terms.first_values(signals) for terms in unknown]
+        for terms, seen in zip(unknown, values, strict=True):
+            terms.balance(mean_of_ranks(seen))
 
     def advance(self, progress: float) -> None:
         """Moves schedules and sources to `progress` in [0, 1]; call after each optimizer step."""
@@ -191,20 +224,20 @@ class Distiller(nn.Module):
 
     def check_training(self) -> None:
         """Refuses what would train wrongly and in silence."""
-        if self.dials and not all(dial.advanced for dial in self.dials):
+        if self.scheduled and not all(dial.advanced for dial in self.scheduled):
             raise LimbeckError(
                 "the objective follows a schedule, but advance was never called; call "
                 "distiller.advance(0.0) first, then distiller.advance(progress) after each step"
             )
         if self.taps and not self.prepared and self.compiled():
-            raise LimbeckError(
-                "compiled code hides in-place operations from taps; "
-                "call distiller.prepare(inputs) once before training"
-            )
+            if torch.compiler.is_compiling():  # leave the graph, or the error is lost with it
+                torch._dynamo.graph_break(msg=UNPREPARED)
+            raise LimbeckError(UNPREPARED)
         if several_ranks() and not is_sharded(self):
             self.check_ranks()
 
     def check_ranks(self) -> None:
+        """Refuses gradients that DDP would not exchange."""
         wrapper = DistributedDataParallel._active_ddp_module
         if wrapper is None:
             raise LimbeckError(
@@ -221,17 +254,31 @@ class Distiller(nn.Module):
     def check_gradients(self, signals: Signals) -> None:
         """Refuses a match that cannot teach: its student signal has no gradient path."""
         for match in self.matches:
-            if not signals["student"][match.student].requires_grad:
+            if not signals["student"][match.student].requires_grad and not self.warms_up(match):
                 raise LimbeckError(
                     f"{match.name}: no gradient reaches the student through {match.student!r}; "
                     "checkpoint with use_reentrant=False, or match a layer that trains"
                 )
 
+    def warms_up(self, match: Match) -> bool:
+        """Whether the match trains a projector on what is frozen, as a whole, in the student."""
+        if match.projector is None:
+            return match.factory is not None  # which has no size yet
+        path = self.reader.names.get(match.student, match.student)
+        tapped = next((tap.module for tap in self.taps if tap.name == path), self.student)
+        place = tapped if any(True for _ in tapped.parameters()) else self.student
+        return trains(match.projector) and not trains(place)
+
     def compiled(self) -> bool:
-        """Whether the student runs compiled, in place or in a wrapper."""
-        return is_compiled(self.student) or is_compiled(self.reader.model)
+        """Whether the student runs compiled: in place, in a wrapper, or with the distiller."""
+        return (
+            is_compiled(self.student)
+            or is_compiled(self.reader.model)
+            or torch.compiler.is_compiling()
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Distiller":
+        """Sources follow to another device, never to another precision or to empty weights."""
         super()._apply(fn, recurse)
         for source in self.sources.values():
             for module in source.modules():
@@ -247,6 +294,19 @@ def several_ranks() -> bool:
     if not DISTRIBUTED or not torch.distributed.is_initialized():
         return False
     return torch.distributed.get_world_size() > 1
+
+
+def mean_of_ranks(values: list[float]) -> list[float]:
+    """The mean of each value over the ranks, to the same bits on all of them."""
+    if not several_ranks():
+        return values
+    gathered = [values] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, values)
+    return [sum(column) / len(gathered) for column in zip(*gathered, strict=True)]
+
+
+def trains(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
 
 
 def is_sharded(module: nn.Module) -> bool:
@@ -279,3 +339,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """Buffers, such as batch statistics, are afterwards as they were."""
+    before = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        for module, name, buffer, values in before:
+            module._buffers[name] = buffer.copy_(values)

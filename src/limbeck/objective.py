@@ -4,55 +4,25 @@ L = sum_i weight_i * loss_i(project_i(student[signal_i]), stopgrad(source_i[sign
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limbeck import losses
+from limbeck.balance import Factor
+from limbeck.dials import Dial, Weight, dial, is_schedule, product
 from limbeck.errors import LimbeckError, close
+from limbeck.losses.known import known
 from limbeck.projectors import Factory
-from limbeck.schedules import Schedule, scale
 from limbeck.signals import Signals, split
 
-Number = float | Schedule
 Loss = Callable[..., Tensor]
 
 
-class Dial(nn.Module):
-    """A number that may follow a schedule of training progress."""
-
-    def __init__(self, setting: Number) -> None:
-        super().__init__()
-        if not isinstance(setting, int | float | Schedule):
-            raise TypeError(f"a weight must be a number or a schedule, got {setting!r}")
-        self.setting = setting
-        self.fixed = self.advanced = isinstance(setting, int | float)
-        if not isinstance(setting, int | float):
-            self.value = float(setting(0.0))
-            current = torch.tensor(self.value, dtype=torch.float32)
-            self.register_buffer("current", current, persistent=False)
-
-    def __call__(self) -> Any:
-        return self.setting if self.fixed else self.current
-
-    def advance(self, progress: float) -> None:
-        if not isinstance(self.setting, int | float):
-            self.value = float(self.setting(progress))
-            self.current.fill_(self.value)
-            self.advanced = True
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Dial":
-        """Follows the model from device to device, and stays in single precision."""
-        super()._apply(fn, recurse)
-        if not isinstance(self.setting, int | float):
-            self.current = torch.full_like(self.current, self.value, dtype=torch.float32)
-        return self
-
-
 class Objective(nn.Module):
-    """What a student is trained on. Objectives add, and scale by numbers and schedules.
+    """What a student is trained on. Objectives add, and scale by numbers, schedules, balances.
 
     A subclass says which signals it reads (`needs`), and turns them into named, weighted parts
     (`forward`); it may own parameters and buffers, which train and are saved with the distiller.
@@ -86,7 +56,7 @@ class Objective(nn.Module):
     def __add__(self, other: "Objective") -> "Sum":
         return Sum([(1.0, self), (1.0, other)])
 
-    def __rmul__(self, factor: Number) -> "Sum":
+    def __rmul__(self, factor: Weight) -> "Sum":
         return Sum([(factor, self)])
 
     __mul__ = __rmul__
@@ -95,18 +65,19 @@ class Objective(nn.Module):
 class Sum(Objective):
     """A weighted sum of objectives; nested sums are one sum."""
 
-    def __init__(self, terms: Iterable[tuple[Number, Objective]]) -> None:
+    def __init__(self, terms: Iterable[tuple[Weight, Objective]]) -> None:
         super().__init__()
         flat = [pair for weight, term in terms for pair in flatten(weight, term)]
-        self.pairs = [(Dial(weight), term) for weight, term in flat]
-        self.weights = nn.ModuleList(dial for dial, _ in self.pairs)
+        self.pairs = [(dial(weight, " + ".join(term.parts())), term) for weight, term in flat]
+        self.weights = nn.ModuleList(weight for weight, _ in self.pairs)
         self.terms = nn.ModuleList(term for _, term in self.pairs)
         names = self.parts()
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise LimbeckError(f"parts must have names of their own, got {twice} twice; give name=")
 
-    def weighted(self) -> list[tuple[Dial, Objective]]:
+    def weighted(self) -> list[tuple[Dial | Factor, Objective]]:
+        """The terms in order, each with its weight."""
         return self.pairs
 
     def needs(self) -> list[tuple[str, str]]:
@@ -126,6 +97,26 @@ class Sum(Objective):
     def prepare(self, signals: Signals) -> None:
         for _, term in self.weighted():
             term.prepare(signals)
+
+    def factors(self) -> list[Factor]:
+        """The weights of the balanced terms."""
+        return [weight for weight in self.weights if isinstance(weight, Factor)]
+
+    def first_values(self, signals: Signals) -> list[float]:
+        """What each term comes to, weighted; without its factor, if it is balanced."""
+        values = []
+        for weight, term in self.pairs:
+            value = sum(float(part) for part in term(signals).values())
+            values.append(float(weight()) * value if isinstance(weight, Dial) else value)
+        return values
+
+    def balance(self, values: Sequence[float]) -> None:
+        """Finds the factors of balanced terms from the first values of all terms."""
+        pairs = list(zip(self.pairs, values, strict=True))
+        rest = sum(value for (weight, _), value in pairs if isinstance(weight, Dial))
+        for (weight, _), value in pairs:
+            if isinstance(weight, Factor):
+                weight.find(value, rest)
 
     def items(self, data: Mapping[str, Any]) -> dict[str, Tensor]:
         return {name: n for _, term in self.weighted() for name, n in term.items(data).items()}
@@ -171,7 +162,7 @@ class Match(Objective):
         check_options(loss, [*options, *self.given])
         self.options = {k: v for k, v in options.items() if not is_schedule(v)}
         self.dials = nn.ModuleDict({k: Dial(v) for k, v in options.items() if is_schedule(v)})
-        self.moves = bool(self.given or self.dials)
+        self.moves = bool(self.given or self.dials)  # keywords are made anew in each step
         self.factory = None if isinstance(project, nn.Module) else project
         self.projector = project if isinstance(project, nn.Module) else None
         self.name = name or self.default_name()
@@ -240,14 +231,16 @@ class Match(Objective):
 
 
 class Truth(Match):
-    """The match with the labels: `cross_entropy(student, data)`."""
+    """The match with the labels: `loss(student, data)`."""
 
     def items(self, data: Mapping[str, Any]) -> dict[str, Tensor]:
-        target = data[self.theirs]
-        known = (target != 0).any(-1) if target.is_floating_point() else target != -100
+        counted = known(self.loss, data[self.theirs])
+        if counted is None:
+            return super().items(data)
         if "mask" in self.given:
-            known = known & data[split(self.given["mask"])[1]].ne(0)
-        return {self.name: known.sum()}
+            mask = data[split(self.given["mask"])[1]].ne(0)
+            counted = counted & mask.reshape(*mask.shape, *[1] * (counted.ndim - mask.ndim))
+        return {self.name: counted.sum()}
 
 
 class Term(Objective):
@@ -281,13 +274,16 @@ def truth(
     student: str = "output",
     target: str = "target",
     *,
+    loss: Loss = losses.cross_entropy,
     label_smoothing: float = 0.0,
     given: Mapping[str, str] | None = None,
     name: str = "truth",
 ) -> Truth:
-    """The hard term: cross-entropy of the student with the labels.
+    """The hard term: the student against the labels, by default their cross-entropy.
 
-    Labels of -100 are withheld; the divisor is the number of labels that there are.
+    `loss=losses.binary_cross_entropy` is for several labels at once, `losses.squared_error` for
+    numbers. Labels of -100 (numbers that are NaN) are withheld; the divisor is the number of items
+    that have a label, as the loss says. `label_smoothing` is the cross-entropy's.
 
     Example:
         >>> alpha = 0.5
@@ -295,37 +291,24 @@ def truth(
         >>> objective.parts()
         ['truth', 'kl']
     """
-    return Truth(
-        losses.cross_entropy,
-        student,
-        target,
-        source="data",
-        given=given,
-        name=name,
-        label_smoothing=label_smoothing,
-    )
+    smoothing: dict[str, Any] = {"label_smoothing": label_smoothing} if label_smoothing else {}
+    return Truth(loss, student, target, source="data", given=given, name=name, **smoothing)
 
 
-def flatten(weight: Number, term: Objective) -> list[tuple[Number, Objective]]:
+def flatten(weight: Weight, term: Objective) -> list[tuple[Weight, Objective]]:
     """A term as (weight, term), a sum as its own terms with their weights multiplied."""
     if not isinstance(term, Objective):
         raise TypeError(f"only objectives add up, got {type(term).__name__}")
     if not isinstance(term, Sum):
         return [(weight, term)]
-    return [(product(weight, dial.setting), inner) for dial, inner in term.weighted()]
+    relative = any(isinstance(dial, Dial) for dial, _ in term.weighted())
+    return [(multiplied(dial, weight, relative), inner) for dial, inner in term.weighted()]
 
 
-def product(a: Number, b: Number) -> Number:
-    """A number times a number or schedule; two schedules have no one reading."""
-    if isinstance(a, int | float):
-        return scale(b, a)
-    if isinstance(b, int | float):
-        return scale(a, b)
-    raise LimbeckError("a weight may follow one schedule, got a schedule times a schedule")
-
-
-def is_schedule(value: Any) -> bool:
-    return isinstance(value, Schedule) and not isinstance(value, type | Tensor)
+def multiplied(dial: Dial | Factor, weight: Weight, relative: bool) -> Weight:
+    """`weight` times a dial's setting; a balance stays where its `relative` is multiplied too."""
+    found = product(weight, dial.setting)
+    return dial.setting if relative and isinstance(dial, Factor) else found
 
 
 def title(function: Loss) -> str:
