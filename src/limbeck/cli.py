@@ -13,6 +13,11 @@ import click
 
 from limbeck.errors import LimbeckError
 
+TEMPLATES = {
+    "classification": "template.yaml",
+    "multilabel": "template-multilabel.yaml",
+    "regression": "template-regression.yaml",
+}
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -78,8 +83,11 @@ def main(ctx: click.Context, debug: bool) -> None:
 
 @main.command()
 @click.argument("path", type=FILE, default="recipe.yaml")
+@click.option(
+    "--task", type=click.Choice(list(TEMPLATES)), default="classification", help="What is asked."
+)
 @command
-def new(path: Path) -> None:
+def new(path: Path, task: str) -> None:
     """Write a commented recipe to PATH."""
     from importlib.resources import files
 
@@ -87,7 +95,7 @@ def new(path: Path) -> None:
         raise LimbeckError(f"{path} exists; name another file")
     if not path.parent.is_dir():
         raise LimbeckError(f"{path} must be in a folder that exists")
-    path.write_text((files("limbeck.recipe") / "template.yaml").read_text(encoding="utf-8"))
+    path.write_text((files("limbeck.recipe") / TEMPLATES[task]).read_text(encoding="utf-8"))
     click.echo(path)
 
 
@@ -172,7 +180,7 @@ def compare(
     from limbeck.report import write_report
 
     folder = out or Path("runs") / f"{recipe.stem}-compare"
-    document = compare_recipe(read(recipe, overrides), folder, seeds, arms)
+    document = compare_recipe(read(recipe, overrides), folder, seeds, arms, name=recipe.stem)
     page = write_report(folder)
     click.echo(json.dumps(document) if as_json else f"{table(document)}\n\nreport: {page}")
 

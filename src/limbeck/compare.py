@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 from limbeck.checkpoint import write_text
 from limbeck.errors import LimbeckError
+from limbeck.tasks import CLASSIFICATION, Measure, Task, measured
 from limbeck.trackers import read_lines
 
 Runner = Callable[[str, int, Path], None]
 Verdict = Literal["gain", "no gain shown", "loss"]
+TOP1 = CLASSIFICATION.headline
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,21 @@ class Outcome:
 
     seed: int
     folder: str
-    top1: float
-    nll: float
-    ece: float
+    scores: dict[str, float]
     seconds: float
     steps: int
     images: int
 
+    def row(self) -> dict[str, Any]:
+        """As `compare.json` has it."""
+        where = {"seed": self.seed, "folder": self.folder}
+        cost = {"seconds": self.seconds, "steps": self.steps, "images": self.images}
+        return {**where, **self.scores, **cost}
+
 
 @dataclass(frozen=True)
 class Gain:
-    """Paired differences in accuracy of `arm` against another, with their 95 % interval."""
+    """Paired differences of `arm` to another, above 0 where it is better; 95 % interval."""
 
     arm: str
     against: str
@@ -48,21 +54,22 @@ class Gain:
             return "no gain shown"
         return "gain" if self.low > 0 else "loss"
 
-    @property
-    def interval(self) -> str:
-        """The interval in points, in words."""
+    def interval(self, measure: Measure = TOP1) -> str:
+        """The interval in words."""
         if self.low is None or self.high is None:
             return "one seed, no interval"
-        return f"95 % interval {100 * self.low:+.2f} to {100 * self.high:+.2f}"
+        return f"95 % interval {measure.signed(self.low)} to {measure.signed(self.high)}"
 
-    def text(self) -> str:
+    def text(self, measure: Measure = TOP1) -> str:
         """The verdict in one line."""
         verb = {"gain": "beats", "loss": "loses to", "no gain shown": "against"}[self.verdict]
-        points = f"{100 * self.mean:+.2f} points"
-        seeds = len(self.per_seed)
+        by = measure.difference(self.mean)
+        if self.verdict == "loss":
+            by = measure.difference(-self.mean).removeprefix("+")
         return (
-            f"{self.verdict}: {self.arm} {verb} {self.against} by {points} "
-            f"({self.interval}, seeds: {seeds})"
+            f"{self.verdict}: {self.arm} {verb} {self.against} by {by} "
+            f"({self.interval(measure)}, seeds: {len(self.per_seed)}"
+            f"{'' if measure.higher else '; + is better'})"
         )
 
 
@@ -113,6 +120,7 @@ def compare(
     baseline: str,
     subject: str,
     recipe: str,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, Any]:
     """Runs every arm with every seed, and judges.
 
@@ -123,6 +131,7 @@ def compare(
         out: the comparison's folder; `compare.json` is written there.
         baseline, subject: the two arms of the verdict.
         recipe: a name for the report.
+        task: whose headline score decides.
 
     Returns:
         What `compare.json` holds.
@@ -132,40 +141,43 @@ def compare(
         for arm in arms:
             folder = out / "arms" / slug(arm) / f"seed-{seed}"
             run(arm, seed, folder)
-            outcomes[arm].append(outcome(folder, seed, out))
-    document = judged(outcomes, baseline, subject) | models(outcomes[subject], out)
+            outcomes[arm].append(outcome(folder, seed, out, task))
+    measure = task.headline
+    document = judged(outcomes, baseline, subject, measure)
+    document |= models(outcomes[subject], out, measure)
     document |= {"recipe": recipe, "seeds": list(seeds)}
     write_text(out / "compare.json", json.dumps(document, indent=1) + "\n")
     return document
 
 
 def judged(
-    outcomes: Mapping[str, Sequence[Outcome]], baseline: str, subject: str
+    outcomes: Mapping[str, Sequence[Outcome]], baseline: str, subject: str, measure: Measure
 ) -> dict[str, Any]:
     """Means, deviations, all paired differences against the baseline, and the verdict."""
-    scores = {arm: [o.top1 for o in runs] for arm, runs in outcomes.items()}
+    key, sign = measure.key, measure.sign
+    scores = {arm: [sign * o.scores[key] for o in runs] for arm, runs in outcomes.items()}
     pairs = [(arm, baseline) for arm in scores if arm != baseline]
     pairs += [(subject, arm) for arm in scores if arm not in (baseline, subject)]
     gains = [gain(arm, other, scores[arm], scores[other]) for arm, other in pairs]
     verdict = next(g for g in gains if (g.arm, g.against) == (subject, baseline))
     return {
-        "metric": "top1",
+        "metric": key,
         "baseline": baseline,
         "subject": subject,
-        "verdict": {"kind": verdict.verdict, "text": verdict.text()},
-        "arms": {arm: summary(runs) for arm, runs in outcomes.items()},
+        "verdict": {"kind": verdict.verdict, "text": verdict.text(measure)},
+        "arms": {arm: summary(runs, key) for arm, runs in outcomes.items()},
         "gains": [asdict(g) for g in gains],
     }
 
 
-def models(runs: Sequence[Outcome], out: Path) -> dict[str, Any]:
-    """Accuracy of the teacher of each seed, and what teacher and student cost."""
+def models(runs: Sequence[Outcome], out: Path, measure: Measure) -> dict[str, Any]:
+    """The score of the teacher of each seed, and what teacher and student cost."""
     documents = [evaluation(out / run.folder) for run in runs]
     teachers = [document["teacher"] for document in documents if document["teacher"]]
     found: dict[str, Any] = {"student": cost_in(documents[0]), "teacher": None}
     if teachers:
-        scores = [teacher["top1"] for teacher in teachers]
-        pairs = [{"seed": r.seed, "top1": s} for r, s in zip(runs, scores, strict=True)]
+        scores = [teacher[measure.key] for teacher in teachers]
+        pairs = [{"seed": r.seed, measure.key: s} for r, s in zip(runs, scores, strict=True)]
         mean = statistics.fmean(scores)
         found["teacher"] = {"runs": pairs, "mean": mean, **cost_in(teachers[0])}
     return found
@@ -179,10 +191,10 @@ def evaluation(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
 
 
-def summary(runs: Sequence[Outcome]) -> dict[str, Any]:
-    scores = [run.top1 for run in runs]
+def summary(runs: Sequence[Outcome], key: str) -> dict[str, Any]:
+    scores = [run.scores[key] for run in runs]
     return {
-        "runs": [asdict(run) for run in runs],
+        "runs": [run.row() for run in runs],
         "mean": statistics.fmean(scores),
         "std": statistics.stdev(scores) if len(scores) > 1 else 0.0,
         "seconds": statistics.fmean(run.seconds for run in runs),
@@ -193,9 +205,14 @@ def finished(folder: Path) -> bool:
     return (folder / "evaluation.json").exists()
 
 
-def outcome(folder: Path, seed: int, out: Path) -> Outcome:
+def outcome(folder: Path, seed: int, out: Path, task: Task) -> Outcome:
     """Reads a finished run."""
-    score = evaluation(folder)
+    document = evaluation(folder)
+    if document[task.headline.key] is None:
+        raise LimbeckError(
+            f"{folder} must have a value of {task.headline.label} to be compared by, which its "
+            "test images do not give; name others"
+        )
     lines = read_lines(folder / "metrics.jsonl")
     done = next((line for line in lines if line["kind"] == "done"), None)
     if done is None:
@@ -203,9 +220,7 @@ def outcome(folder: Path, seed: int, out: Path) -> Outcome:
     return Outcome(
         seed=seed,
         folder=str(folder.relative_to(out)),
-        top1=score["top1"],
-        nll=score["nll"],
-        ece=score["ece"],
+        scores={key: document[key] for key in task.kept},
         seconds=done["seconds"],
         steps=done["step"],
         images=done["images"],
@@ -223,15 +238,25 @@ def slug(arm: str) -> str:
 
 def table(document: Mapping[str, Any]) -> str:
     """The comparison as text: the verdict first."""
-    arms = document["arms"]
+    arms, measure = document["arms"], measured([document["metric"]]).headline
+    factor, form = measure.factor, ".2f" if measure.percent else measure.form
+    head = f"{measure.label} %" if measure.percent else measure.label
     width = max(len(arm) for arm in arms)
     lines = [document["verdict"]["text"], ""]
-    lines.append(f"{'arm':<{width}}  top-1 %         per seed")
+    means = {
+        arm: f"{factor * row['mean']:{form}} ± {factor * row['std']:{form}}"
+        for arm, row in arms.items()
+    }
+    wide = max(14, *map(len, means.values()))
+    lines.append(f"{'arm':<{width}}  {head:<{wide}}  per seed")
     for arm, row in arms.items():
-        seeds = " ".join(f"{100 * run['top1']:.2f}" for run in row["runs"])
-        mean = f"{100 * row['mean']:.2f} ± {100 * row['std']:.2f}"
-        lines.append(f"{arm:<{width}}  {mean:<14}  {seeds}   {row['seconds']:.1f} s a run")
+        seeds = " ".join(f"{factor * run[measure.key]:{form}}" for run in row["runs"])
+        lines.append(
+            f"{arm:<{width}}  {means[arm]:<{wide}}  {seeds}   {row['seconds']:.1f} s a run"
+        )
     lines.append("")
     for g in (Gain(**fields) for fields in document["gains"]):
-        lines.append(f"{g.arm} - {g.against}: {100 * g.mean:+.2f} points ({g.interval})")
+        difference = f"{measure.difference(g.mean)} ({g.interval(measure)})"
+        pair = (g.arm, g.against) if measure.higher else (g.against, g.arm)
+        lines.append(f"{' - '.join(pair)}: {difference}")
     return "\n".join(lines)

@@ -5,16 +5,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from limbeck.check.findings import Findings
 from limbeck.data import Images, in_order, permutation
-from limbeck.evaluate.tally import are_probabilities
-from limbeck.evaluate.text import percent
 from limbeck.models import cost, suspicious_weights
 from limbeck.signals import Batch, Signals
 from limbeck.sources import Ensemble, Frozen, Recorded, Source
 from limbeck.sources.frozen import cast
-from limbeck.taps import describe
-from limbeck.tasks.classification import signals
+from limbeck.tasks import Task
+from limbeck.train import Job
 
 SAMPLE, BATCH = 512, 128
 
@@ -48,11 +45,11 @@ def weighed(source: Source, images: Tensor) -> dict[str, int]:
     return total
 
 
-def ask(source: Source, images: Images, device: torch.device, workers: int) -> Tensor:
+def ask(source: Source, images: Images, job: Job) -> Tensor:
     """A source's output for all images, float32 on the CPU."""
     rows = []
-    for batch in in_order(images, BATCH, workers=workers):
-        inputs, data = signals(batch, device)
+    for batch in in_order(images, BATCH, workers=job.workers):
+        inputs, data = job.task.signals(batch, job.device)
         answer = source(Batch(inputs, data), Signals(data=data), ["output"])
         rows.append(answer["output"].float().cpu())
     return torch.cat(rows)
@@ -73,69 +70,18 @@ def untrained(name: str, source: Source) -> list[str]:
     ]
 
 
-def fault(logits: Tensor, classes: int) -> str | None:
-    """Why a model's answers are no logits, or None."""
-    if logits.ndim != 2 or logits.shape[1] != classes:
-        return (
-            f"must answer with a logit for each of the data's {classes} classes, "
-            f"got {describe(logits)}; name its classes, or fit its head"
-        )
-    if not bool(logits.isfinite().all()):
-        return "must answer with finite logits, got NaN or infinity; look at its weights"
-    if are_probabilities(logits):
-        return (
-            "must return logits, got probabilities (non-negative, and every row sums to 1); "
-            "remove its last softmax"
-        )
-    return None
+def headline(task: Task, output: Tensor, images: Images) -> float | None:
+    """The task's first score of outputs for labelled images."""
+    tally = task.tally(len(images.classes))
+    tally.add(output, images.labels)
+    return tally.scores(images.classes)[task.headline.key]
 
 
-def right(logits: Tensor, target: Tensor) -> float:
-    """The fraction of rows (B, C) whose largest entry is at the target (B,)."""
-    return int((logits.argmax(1) == target).sum()) / len(target)
-
-
-def judged(
-    name: str, logits: Tensor, images: Images, findings: Findings
-) -> dict[str, float | int | None]:
-    """A teacher's accuracy on labelled images, and under the best other naming of its classes."""
-    classes, n = len(images.classes), len(images)
-    wrong = fault(logits, classes)
-    if wrong:
-        findings.problems.append(f"{called(name)} {wrong}")
-    if logits.ndim != 2 or logits.shape[1] != classes:
-        return {"top1": None, "top1_renamed": None, "examples": n}
-    pairs = torch.bincount(images.labels * classes + logits.argmax(1), minlength=classes**2)
-    confusion = pairs.view(classes, classes)
-    top1, renamed = right(logits, images.labels), int(confusion.max(0).values.sum()) / n
-    if top1 < floor(classes):
-        findings.problems.append(below(name, top1, renamed, images))
-    return {"top1": top1, "top1_renamed": renamed, "examples": n}
-
-
-def floor(classes: int) -> float:
-    """Twice chance; of two classes, half-way from chance to always right.
-
-    >>> floor(10), floor(2)
-    (0.2, 0.75)
-    """
-    return min(2 / classes, (1 + 1 / classes) / 2)
-
-
-def below(name: str, top1: float, renamed: float, images: Images) -> str:
-    """The line about a teacher that knows nothing, or knows it by other names."""
-    classes = len(images.classes)
-    least = "twice chance" if classes > 2 else "half-way from chance"
-    cure = "load trained weights"
-    if renamed > 0.5 and renamed > 2 * floor(classes) and len(images) >= 5 * classes:
-        cure = (
-            f"with its classes named otherwise it would be {percent(renamed)}: "
-            "name them in its order, teacher.classes"
-        )
-    return (
-        f"{called(name)}'s top-1 must be at least {percent(floor(classes))} ({least}), "
-        f"got {percent(top1)} on {len(images)} validation images; {cure}"
-    )
+def agreement(task: Task, student: Tensor, teacher: Tensor) -> float | None:
+    """The fraction of equal answers, where there is such a thing."""
+    likeness = task.likeness()
+    likeness.add(student, teacher)
+    return likeness.document().get("agreement")
 
 
 def deviation(logits: Tensor, exact: Tensor) -> float:

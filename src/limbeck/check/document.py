@@ -1,7 +1,6 @@
 """A check as one document."""
 
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,12 +8,11 @@ import torch
 from torch import Tensor
 
 from limbeck.check.answers import (
+    agreement,
     ask,
     called,
     deviation,
-    fault,
-    judged,
-    right,
+    headline,
     sample,
     untrained,
     weighed,
@@ -27,7 +25,8 @@ from limbeck.check.timing import phases, run_time
 from limbeck.data import Images
 from limbeck.models import cost
 from limbeck.sources import Source
-from limbeck.tasks.classification import predictions
+from limbeck.tasks import Task
+from limbeck.tasks.task import predictions
 from limbeck.train import Job
 from limbeck.train.loop import Trainer
 
@@ -71,7 +70,7 @@ def check(
         "problems": findings.problems,
         "warnings": findings.warnings,
         "notes": findings.notes,
-        "data": {name: counted(split) for name, split in images.items()},
+        "data": {name: counted(split, job.task) for name, split in images.items()},
         "models": models,
         "terms": parts.rows,
         "loss": number(parts.loss),
@@ -82,14 +81,14 @@ def check(
     }
 
 
-def counted(images: Images) -> dict[str, Any]:
+def counted(images: Images, task: Task) -> dict[str, Any]:
     """Images, labels, size and what was left out of a split."""
-    labels = Counter(images.labels[images.labelled].tolist())
+    labelled = len(images.labelled)
     return {
         "images": len(images),
-        "labelled": labels.total(),
-        "unlabelled": len(images) - labels.total(),
-        "classes": {name: labels[k] for k, name in enumerate(images.classes)},
+        "labelled": labelled,
+        "unlabelled": len(images) - labelled,
+        "classes": task.counts(images),
         "shape": list(images.fetch(torch.tensor([0])).shape[1:]),
         "skipped": [str(path) for path in images.skipped],
     }
@@ -113,7 +112,7 @@ def answer(
     trainer: Trainer, models: dict[str, dict[str, Any]], weights: str, findings: Findings
 ) -> float:
     """Adds what the models answer on validation images; seconds that one evaluation takes."""
-    job, distiller = trainer.job, trainer.distiller
+    job, distiller, task = trainer.job, trainer.distiller, trainer.job.task
     chosen = sample(job.valid)
     if job.valid is None or chosen is None:
         findings.notes.append("there are no labelled validation images: no model was judged")
@@ -122,10 +121,10 @@ def answer(
     answers = predictions(distiller.student, distiller.reader.adapt, chosen, workers=job.workers)
     own = torch.cat([logits for logits, _ in answers])
     seconds = (time.perf_counter() - started) * len(job.valid) / len(chosen)
-    wrong = fault(own, len(chosen.classes))
+    wrong = task.fault(own, len(chosen.classes))
     if wrong:
         findings.problems.append(f"the student {wrong}")
-    models["student"]["top1"] = None if wrong else right(own, chosen.labels)
+    models["student"][task.headline.key] = None if wrong else headline(task, own, chosen)
     for name, source in distiller.sources.items():
         if weights == "fitted":
             findings.notes.append(
@@ -133,10 +132,12 @@ def answer(
                 "terms are those of its fresh weights"
             )
             continue
-        logits = ask(source, chosen, job.device, job.workers)
-        models[name] |= judged(name, logits, chosen, findings)
+        logits = ask(source, chosen, job)
+        judged, lines = task.judge(called(name), logits, chosen)
+        models[name] |= judged
+        findings.problems.extend(lines)
         if wrong is None and logits.shape == own.shape:
-            models[name]["agreement"] = right(own, logits.argmax(1))
+            models[name]["agreement"] = agreement(task, own, logits)
     return seconds
 
 
@@ -147,10 +148,8 @@ def precision(trainer: Trainer, exact: Source) -> float | None:
         return None
     with kept(exact):
         exact.to(job.device)
-        true = ask(exact, chosen, job.device, job.workers)
-    return deviation(
-        ask(trainer.distiller.sources["teacher"], chosen, job.device, job.workers), true
-    )
+        true = ask(exact, chosen, job)
+    return deviation(ask(trainer.distiller.sources["teacher"], chosen, job), true)
 
 
 def recorded(job: Job, first: Lesson) -> int:

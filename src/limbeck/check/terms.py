@@ -1,6 +1,5 @@
 """Each term of an objective: how large it is, and how hard it pulls at the student."""
 
-import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,12 +13,9 @@ from limbeck.data import derive
 from limbeck.distiller import Distiller
 from limbeck.objective import Match, Objective, Sum
 from limbeck.signals import Signals
-from limbeck.tasks.classification import signals
-from limbeck.train.loop import Trainer
+from limbeck.train.loop import MOST_BATCHES, Trainer, telling
 
-MOST_BATCHES = 32
 FAR_APART = 100.0
-Data = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class Lesson:
 def lesson(trainer: Trainer) -> Lesson:
     """The first step of a training, without the step."""
     distiller = trainer.distiller.train()
-    inputs, data = telling(trainer)
+    inputs, data = telling(distiller, trainer.job.loader, trainer.job.device, trainer.job.task)
     torch.manual_seed(derive(trainer.job.seed, "step 0 rank 0"))
     _, found = distiller.gather(inputs, data)
     distiller.objective.advance(1.0)
@@ -49,16 +45,6 @@ def lesson(trainer: Trainer) -> Lesson:
     parts = distiller.objective(found)
     counts = {name: int(n) for name, n in distiller.items(len(inputs), **data).items()}
     return Lesson(inputs, found, parts, last, counts)
-
-
-def telling(trainer: Trainer) -> tuple[Tensor, Data]:
-    """The first batch that has something for each part, such as a label; else the first."""
-    loader, device = trainer.job.loader, trainer.job.device
-    for batch in itertools.islice(loader.epoch(0), MOST_BATCHES):
-        inputs, data = signals(batch, device)
-        if all(bool(n) for n in trainer.distiller.items(len(inputs), **data).values()):
-            return inputs, data
-    return signals(next(loader.epoch(0)), device)
 
 
 def gradients(value: Tensor, parameters: list[nn.Parameter]) -> list[Tensor | None]:

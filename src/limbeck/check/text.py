@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from limbeck.check.timing import PHASES
-from limbeck.evaluate.text import aligned, percent, short
+from limbeck.evaluate.text import aligned, percent, short, shown
+from limbeck.tasks import measured
 
 
 def summary(document: Mapping[str, Any]) -> str:
@@ -64,20 +65,17 @@ def shape(sizes: Sequence[int]) -> str:
 
 def models(documents: Mapping[str, Mapping[str, Any]]) -> str:
     """A row for each model."""
-    rows = [["model", "parameters", "FLOPs", "bytes", "weights", "top-1", "agreement"]]
+    measure = measured({key for model in documents.values() for key in model}).headline
+    rows = [["model", "parameters", "FLOPs", "bytes", "weights", measure.label, "agreement"]]
     for name, model in documents.items():
         sizes = [short(model[key]) for key in ("parameters", "flops", "bytes")]
-        top1, same = (share(model.get(key)) for key in ("top1", "agreement"))
-        rows.append([name, *sizes, model.get("weights", "-"), top1, same])
+        good, same = shown(measure.shown, model.get(measure.key)), model.get("agreement")
+        rows.append([name, *sizes, model.get("weights", "-"), good, shown(percent, same)])
     lines = [columns(rows)]
     for name, model in documents.items():
         if model.get("logit_error") is not None:
             lines.append(f"largest logit error of the {name}: {model['logit_error']:.3g} std")
     return "\n".join(lines)
-
-
-def share(value: float | None) -> str:
-    return "-" if value is None else percent(value)
 
 
 def terms(parts: Sequence[Mapping[str, Any]]) -> str:

@@ -16,3 +16,5 @@ from limbeck.data.mix import Mix as Mix
 from limbeck.data.sets import open_images as open_images
 from limbeck.data.strata import carve as carve
 from limbeck.data.strata import withhold as withhold
+from limbeck.data.table import flag as flag
+from limbeck.data.table import number as number

@@ -34,14 +34,23 @@ def open_folder(
     files = Files(path, tuple(name for name, _ in found), image_size)
     labels = torch.tensor([label for _, label in found], dtype=torch.int64)
     require_every_class(path, classes, labels)
-    broken = scan(files) if skip_corrupt else []
-    skipped = tuple(files.path(i) for i in broken)
-    if broken:
-        kept = torch.tensor(sorted(set(range(len(files))) - set(broken)), dtype=torch.int64)
-        files, labels = files.subset(kept.tolist()), labels[kept]
+    skipped: tuple[Path, ...] = ()
+    if skip_corrupt:
+        files, labels, skipped = readable(files, labels)
         require_every_class(path, classes, labels)
-    pixels = files.load() if decoded_bytes(files) <= memory else files
-    return Images(pixels, labels, classes, skipped)
+    return Images(held(files, memory), labels, classes, skipped)
+
+
+def readable(files: Files, labels: Tensor) -> tuple[Files, Tensor, tuple[Path, ...]]:
+    """The files that decode, their labels, and the paths of the others."""
+    broken = scan(files)
+    kept = torch.tensor(sorted(set(range(len(files))) - set(broken)), dtype=torch.int64)
+    return files.subset(kept.tolist()), labels[kept], tuple(files.path(i) for i in broken)
+
+
+def held(files: Files, memory: int) -> Tensor | Files:
+    """Decoded pixels if they fit in `memory` bytes, else the files."""
+    return files.load() if decoded_bytes(files) <= memory else files
 
 
 def class_names(path: Path) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A labelled set of images, in memory or in files."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -19,8 +20,9 @@ WITHHELD = -100
 class Images:
     """Images with their labels: pixels uint8 (N, C, H, W) or files, labels int64 (N,).
 
-    A label of -100 is withheld. Row i is the sample with id i. `skipped` lists the unreadable files
-    that were left out on request.
+    A label of -100 is withheld. Several targets an image, flags or numbers, are labels float32
+    (N, len(classes)), NaN where unknown; an image that has none is unlabelled. Row i is the sample
+    with id i. `skipped` lists the unreadable files that were left out on request.
 
     >>> pixels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
     >>> images = Images(pixels, torch.tensor([0, 1]), ("a", "b"))
@@ -41,6 +43,9 @@ class Images:
                 f"`pixels` must be uint8 (N, C, H, W), got {self.pixels.dtype} "
                 f"{tuple(self.pixels.shape)}"
             )
+        if self.labels.is_floating_point() and self.labels.dim() == 2:
+            self.check_targets()
+            return
         if self.labels.dtype != torch.int64 or self.labels.shape != (len(self.pixels),):
             raise LimbeckError(
                 f"`labels` must be int64 ({len(self.pixels)},), one for each image, got "
@@ -53,6 +58,14 @@ class Images:
                 f"{int(known.min())}..{int(known.max())}"
             )
 
+    def check_targets(self) -> None:
+        shape = (len(self.pixels), len(self.classes))
+        if self.labels.dtype != torch.float32 or self.labels.shape != shape:
+            raise LimbeckError(
+                f"`labels` must be float32 {shape}, a target for each image and class, got "
+                f"{self.labels.dtype} {tuple(self.labels.shape)}"
+            )
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -63,7 +76,20 @@ class Images:
     @property
     def labelled(self) -> Tensor:
         """The ids whose label is known, int64."""
-        return (self.labels >= 0).nonzero().flatten()
+        known = self.labels >= 0 if self.labels.dim() == 1 else ~self.labels.isnan().all(1)
+        return known.nonzero().flatten()
+
+    @property
+    def strata(self) -> Tensor:
+        """What must keep its share in every part: the labels; of targets there is one stratum."""
+        return self.labels if self.labels.dim() == 1 else torch.zeros(len(self), dtype=torch.int64)
+
+    def labelled_at(self, ids: Tensor) -> Self:
+        """The same images, all labels but those at `ids` withheld."""
+        unknown = WITHHELD if self.labels.dim() == 1 else math.nan
+        labels = torch.full_like(self.labels, unknown)
+        labels[ids] = self.labels[ids]
+        return replace(self, labels=labels)
 
     def fetch(self, ids: Tensor) -> Tensor:
         """The images as evaluation sees them, uint8 (B, C, H, W)."""

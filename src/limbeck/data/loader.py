@@ -20,7 +20,8 @@ class ImageBatch:
     """Images (B, C, H, W) in 0..255, their targets, sample ids and augmentation views.
 
     `target` is int64 (B,) with -100 where withheld; after mixing it is float32 (B, classes) with
-    rows of zeros where withheld. `ids` and `view` are int64 (B,); a view of -1 is unaugmented.
+    rows of zeros where withheld. Of images with several targets it is float32 (B, classes), mixed
+    or not, with NaN where unknown. `ids` and `view` are int64 (B,); a view of -1 is unaugmented.
     """
 
     images: Tensor

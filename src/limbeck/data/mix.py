@@ -21,7 +21,8 @@ class Mix:
     (seed, view, id); its partner is the neighbour in the batch, whose order is random already.
 
     A target row is the weighted sum of two one-hot rows and sums to 1. Where the label of the row
-    or of its partner is withheld (-100), it is all zeros: no truth, only a teacher.
+    or of its partner is withheld (-100), it is all zeros: no truth, only a teacher. Targets that
+    are rows of flags or numbers are summed as they are, unknown (NaN) where either side is.
 
     >>> mix = Mix(mixup=0.2)
     >>> images, target = torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1])
@@ -72,10 +73,14 @@ def blend(images: Tensor, partners: Tensor, weight: Tensor) -> Tensor:
 def soft_targets(target: Tensor, partner: Tensor, weight: Tensor, classes: int) -> Tensor:
     """weight * onehot(target) + (1 - weight) * onehot(partner), zeros where either is withheld.
 
+    Rows of targets, which are floats, take the place of one-hot ones, and NaN that of zeros.
+
     >>> soft_targets(torch.tensor([1, -100]), torch.tensor([3, 0]), torch.tensor([0.75, 0.5]), 4)
     tensor([[0.0000, 0.7500, 0.0000, 0.2500],
             [0.0000, 0.0000, 0.0000, 0.0000]])
     """
+    if target.is_floating_point():
+        return weight[:, None] * target + (1 - weight)[:, None] * partner
     known = ((target >= 0) & (partner >= 0))[:, None]
     rows, others = (F.one_hot(t.clamp(min=0), classes).float() for t in (target, partner))
     return (weight[:, None] * rows + (1 - weight)[:, None] * others) * known

@@ -1,4 +1,4 @@
-"""Sets by name: `digits:train`, `fashion-mnist:test@PATH`, `cifar10`, `folder:PATH`."""
+"""Sets by name: `digits:train`, `fashion-mnist:test@PATH`, `folder:PATH`, `csv:PATH`."""
 
 import functools
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from limbeck.data import cifar, idx
 from limbeck.data.folder import MEMORY, open_folder
 from limbeck.data.images import Images
 from limbeck.data.strata import ranks
+from limbeck.data.table import Cell, open_table
 from limbeck.errors import LimbeckError, close, need
 
 PARTS = {
@@ -29,6 +30,7 @@ def open_images(
     skip_corrupt: bool = False,
     root: Path | None = None,
     memory: int = MEMORY,
+    cell: Cell | None = None,
 ) -> Images:
     """The set that `name` says, in `image_size` if given.
 
@@ -38,6 +40,7 @@ def open_images(
     | `fashion-mnist:train`, `:test` | idx files in `root`, the Debian package's folder or `@PATH` |
     | `cifar10:train`, `:test` | `cifar-10-batches-py` in `root` or `@PATH` |
     | `folder:PATH` | one sub-folder for each class, see `open_folder` |
+    | `csv:PATH` | a row for each image, targets read by `cell`, see `open_table` |
 
     No part means `train`. `@download` in place of `@PATH` lets torchvision fetch into `root`;
     nothing else uses the network. Relative paths are below `root`, by default the working folder.
@@ -47,6 +50,12 @@ def open_images(
     """
     base = Path() if root is None else root
     kind, _, rest = name.partition(":")
+    require_kind(name, kind, cell)
+    if cell is not None:
+        where = base / Path(rest).expanduser()
+        return open_table(
+            where, cell, image_size=image_size, skip_corrupt=skip_corrupt, memory=memory
+        )
     if kind == "folder" and rest:
         where = base / Path(rest).expanduser()
         return open_folder(where, image_size=image_size, skip_corrupt=skip_corrupt, memory=memory)
@@ -59,6 +68,17 @@ def open_images(
     else:
         images = Images(*cifar.cifar10(part, cifar_folders(part, where, base)), cifar.CLASSES)
     return images if image_size is None else resized(images, image_size)
+
+
+def require_kind(name: str, kind: str, cell: Cell | None) -> None:
+    """Raises LimbeckError where a set of classes is asked for targets, or the other way round."""
+    if cell is not None and kind != "csv":
+        raise LimbeckError(f"data must be csv:PATH for several targets an image, got {name!r}")
+    if cell is None and kind == "csv":
+        raise LimbeckError(
+            f"data must be {', '.join(PARTS)} or folder:PATH for classification, got {name!r}; "
+            "a csv needs task: multilabel or task: regression"
+        )
 
 
 def parsed(name: str) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Parts of a set in which every class keeps its share, chosen by counters."""
+"""Parts of a set in which every stratum (class) keeps its share, chosen by counters."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.counters import derive, permutation
-from limbeck.data.images import WITHHELD, Images
+from limbeck.data.images import Images
 from limbeck.errors import LimbeckError
 
 
@@ -27,16 +27,17 @@ def ranks(labels: Tensor, seed: int) -> Tensor:
 def carve(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
     """(train, valid), where valid takes `fraction` of each class, at least one image.
 
-    Withheld labels count as a class of their own. Both parts are numbered anew in the old order.
+    Withheld labels count as a class of their own; images with several targets are all of one kind.
+    Both parts are numbered anew in the old order.
     """
     if not 0 < fraction < 1:
         raise LimbeckError(f"`fraction` must be between 0 and 1, got {fraction}")
-    kinds, kind, counts = images.labels.unique(return_inverse=True, return_counts=True)
+    kinds, kind, counts = images.strata.unique(return_inverse=True, return_counts=True)
     if int(counts.min()) < 2:
         lonely = images.classes[int(kinds[counts.argmin()])]
         raise LimbeckError(f"carving needs two images of each class, {lonely!r} has one")
     quota = (counts.double() * fraction).round().long().clamp(min=1).minimum(counts - 1)
-    valid = ranks(images.labels, derive(seed, "carve")) < quota[kind]
+    valid = ranks(images.strata, derive(seed, "carve")) < quota[kind]
     train, carved = (images.subset(part.nonzero().flatten()) for part in (~valid, valid))
     return replace(train, skipped=images.skipped), carved
 
@@ -48,16 +49,14 @@ def withhold(images: Images, labels: int, seed: int) -> Images:
     `images.labelled`; more labels with the same seed keep those of fewer.
     """
     known = images.labelled
-    _, kind, counts = images.labels[known].unique(return_inverse=True, return_counts=True)
+    strata = images.strata[known]
+    _, kind, counts = strata.unique(return_inverse=True, return_counts=True)
     if not len(counts) <= labels <= len(known):
-        raise LimbeckError(
-            f"`labels` must be {len(counts)} (one for each class) to {len(known)} (all), "
-            f"got {labels}"
-        )
+        least = f"{len(counts)} (one for each class)" if len(counts) > 1 else "1"
+        raise LimbeckError(f"`labels` must be {least} to {len(known)} (all), got {labels}")
     quota = 1 + shares(labels - len(counts), (counts - 1).numpy())
-    kept = known[ranks(images.labels[known], derive(seed, "withhold")) < quota[kind]]
-    target = torch.full_like(images.labels, WITHHELD)
-    return replace(images, labels=target.scatter_(0, kept, images.labels[kept]))
+    kept = known[ranks(strata, derive(seed, "withhold")) < quota[kind]]
+    return images.labelled_at(kept)
 
 
 def shares(total: int, weights: np.ndarray) -> Tensor:

@@ -1,7 +1,6 @@
-"""A classifier's evaluation as one document, beside that of its teacher."""
+"""A model's evaluation as one document, beside that of its teacher."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,10 +10,9 @@ from limbeck.data import Images, in_order
 from limbeck.distiller import evaluating
 from limbeck.errors import LimbeckError
 from limbeck.evaluate.speed import speed
-from limbeck.evaluate.tally import Tally, share
-from limbeck.losses import kl
 from limbeck.models import cost
 from limbeck.taps import describe
+from limbeck.tasks import CLASSIFICATION, Task
 
 Adapt = Callable[[Any], Any]
 
@@ -28,18 +26,22 @@ def evaluate(
     workers: int = 0,
     teacher: tuple[nn.Module, Adapt] | None = None,
     split: str = "test",
+    task: Task = CLASSIFICATION,
 ) -> dict[str, Any]:
-    """The evaluation of a classifier on the labelled ones of `images`, in one pass.
+    """The evaluation of a model on the labelled ones of `images`, in one pass.
 
-    Accuracy, likelihood (nats), calibration and cost, as `evaluation.json` holds them: only numbers
-    and `null`. With a teacher also `retention` (top-1 over the teacher's), `agreement` (fraction of
-    equal top-1 answers) and `fidelity_kl` (mean KL(teacher || student), nats).
+    The task's scores and the cost, as `evaluation.json` holds them: only numbers and `null`; of a
+    classifier accuracy, likelihood (nats) and calibration. With a teacher also `retention` (the
+    headline score over the teacher's, or the teacher's over it where lower is better) and how alike
+    they answer; of classifiers `agreement` (fraction of equal top-1 answers) and `fidelity_kl`
+    (mean KL(teacher || student), nats).
 
     Args:
         model: returns logits (B, C) for adapted images.
         adapt: from images (B, C, H, W) in 0..255 to what the model takes.
         teacher: its model and what adapts images for it.
         split: a name for the images.
+        task: what is asked of an image.
 
     Raises:
         LimbeckError: no labelled images, another number of classes, answers that are no logits.
@@ -55,20 +57,21 @@ def evaluate(
         (0.667, [[1, 1], [0, 1]], 2)
     """
     images = labelled(images)
-    judged = [Judged("student", model, adapt, images)]
-    judged += [Judged("teacher", *teacher, images)] if teacher else []
-    likeness = Likeness()
-    for both in answers(judged, images, batch_size, workers):
-        likeness.add(both[0], both[-1])
+    judged = [Judged("student", model, adapt, images, task)]
+    judged += [Judged("teacher", *teacher, images, task)] if teacher else []
+    likeness = task.likeness()
+    for student_says, *teacher_says in answers(judged, images, batch_size, workers):
+        for answer in teacher_says:
+            likeness.add(student_says, answer)
     documents = [each.document(batch_size) for each in judged]
     student, other = documents[0], documents[1] if teacher else None
+    headline = task.headline
     return {
         "split": split,
         **student,
         "teacher": other and {"split": split, **other},
-        "retention": share(student["top1"], other["top1"]) if other else None,
-        "agreement": likeness.agreement if teacher else None,
-        "fidelity_kl": likeness.divergence if teacher else None,
+        "retention": other and headline.retention(student[headline.key], other[headline.key]),
+        **likeness.document(),
     }
 
 
@@ -85,9 +88,11 @@ def labelled(images: Images) -> Images:
 class Judged:
     """A model under evaluation, its view of an image, and the tally of its answers."""
 
-    def __init__(self, role: str, model: nn.Module, adapt: Adapt, images: Images) -> None:
+    def __init__(
+        self, role: str, model: nn.Module, adapt: Adapt, images: Images, task: Task
+    ) -> None:
         self.role, self.model, self.adapt, self.images = role, model, adapt, images
-        self.tally = Tally(len(images.classes))
+        self.tally = task.tally(len(images.classes))
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
 
     def answer(self, images: Tensor, target: Tensor) -> Tensor:
@@ -111,11 +116,9 @@ class Judged:
 
     def document(self, batch_size: int) -> dict[str, Any]:
         """Scores, cost and speed."""
-        if self.tally.probabilities:
-            raise LimbeckError(
-                f"the {self.role} must return logits, got probabilities (non-negative, and every "
-                "row sums to 1); remove its last softmax"
-            )
+        wrong = self.tally.fault()
+        if wrong is not None:
+            raise LimbeckError(f"the {self.role} {wrong}")
         ids = torch.arange(batch_size) % len(self.images)
         inputs = self.adapt(self.images.fetch(ids).to(self.device))
         scores = self.tally.scores(self.images.classes)
@@ -131,26 +134,3 @@ def answers(
         with torch.inference_mode(), evaluating(models):
             logits = [each.answer(batch.images, batch.target) for each in judged]
         yield logits
-
-
-@dataclass
-class Likeness:
-    """How alike two models answer."""
-
-    images: int = 0
-    equal: int = 0
-    nats: float = 0.0
-
-    def add(self, student: Tensor, teacher: Tensor) -> None:
-        self.images += len(student)
-        self.equal += int((student.argmax(1) == teacher.argmax(1)).sum())
-        self.nats += len(student) * float(kl(student.double(), teacher.double()))
-
-    @property
-    def agreement(self) -> float:
-        return self.equal / self.images
-
-    @property
-    def divergence(self) -> float:
-        """Mean KL(teacher || student), nats."""
-        return self.nats / self.images

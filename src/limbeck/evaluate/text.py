@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from limbeck.tasks import measured
+
 WORST = 3
 
 
@@ -13,14 +15,15 @@ def summary(document: Mapping[str, Any]) -> str:
 
 
 def headline(document: Mapping[str, Any]) -> str:
-    """Accuracy, and how much of the teacher's it is."""
-    line = f"top-1 {percent(document['top1'])} on {document['split']}"
+    """The headline score, and how much of the teacher's it is."""
+    measure = measured(document).headline
+    line = f"{measure.label} {shown(measure.shown, document[measure.key])} on {document['split']}"
     line += f" ({document['examples']:,} images)"
     teacher = document["teacher"]
     if teacher is None or document["retention"] is None:
         return line
     parts = share_of(document["parameters"], teacher["parameters"])
-    return f"{line}: {percent(document['retention'])} of its teacher's, with {parts} parameters"
+    return f"{line}: {measure.kept(document['retention'])} its teacher's, with {parts} parameters"
 
 
 def share_of(student: int, teacher: int) -> str:
@@ -40,10 +43,11 @@ def table(document: Mapping[str, Any]) -> str:
     if document["teacher"] is not None:
         models["teacher"] = document["teacher"]
     rows = [["", *models]]
-    for name, key, shown in FACTS:
+    measures = [(each.label, each.key, each.shown) for each in measured(document).measures]
+    for name, key, form in [*measures, *FACTS]:
         values = [model[key] for model in models.values()]
         if values[0] is not None:
-            rows.append([name, *map(shown, values)])
+            rows.append([name, *(shown(form, value) for value in values)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(aligned(row, widths) for row in rows)
 
@@ -56,15 +60,16 @@ def aligned(row: list[str], widths: list[int]) -> str:
 
 def remarks(document: Mapping[str, Any]) -> str:
     """Likeness to the teacher, the hardest classes, and where the times were taken."""
-    lines = []
+    task, lines = measured(document), []
     if document["teacher"] is not None:
-        lines.append(
-            f"same answer as the teacher for {percent(document['agreement'])} of the images; "
-            f"KL(teacher || student) {document['fidelity_kl']:.4f} nats"
-        )
-    scores = {name: row["top1"] for name, row in document["per_class"].items() if row["count"]}
-    hardest = sorted(scores, key=lambda name: scores[name])[:WORST]
-    lines.append("hardest: " + ", ".join(f"{name} {percent(scores[name])}" for name in hardest))
+        lines.append(task.told(document))
+    each, rows = task.each, document["per_class"].items()
+    scores = {name: row[each.key] for name, row in rows if row[each.key] is not None}
+    hardest = sorted(scores, key=lambda name: each.sign * scores[name])[:WORST]
+    if hardest:
+        named = ", ".join(f"{name} {each.shown(scores[name])}" for name in hardest)
+        by = "" if each == task.headline else f" by {each.label}"
+        lines.append(f"hardest{by}: {named}")
     threads = document["threads"]
     lines.append(
         f"timed on {document['device']} with {threads} thread{'s' * (threads != 1)}: "
@@ -73,12 +78,12 @@ def remarks(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def shown(form: Callable[[float], str], value: float | None) -> str:
+    return "-" if value is None else form(value)
+
+
 def percent(value: float) -> str:
     return f"{100 * value:.2f} %"
-
-
-def decimals(value: float) -> str:
-    return f"{value:.4f}"
 
 
 def short(value: float) -> str:
@@ -94,10 +99,6 @@ def short(value: float) -> str:
 
 
 FACTS: list[tuple[str, str, Callable[[float], str]]] = [
-    ("top-1", "top1", percent),
-    ("top-5", "top5", percent),
-    ("NLL, nats", "nll", decimals),
-    ("ECE", "ece", decimals),
     ("parameters", "parameters", short),
     ("FLOPs", "flops", short),
     ("bytes", "bytes", short),

@@ -22,6 +22,7 @@ from limbeck.export.onnx import PACKAGES, check_onnx, write_onnx
 from limbeck.export.student import TOLERANCE, live_logits, reloaded, same_answers
 from limbeck.export.view import View
 from limbeck.inputs import Preprocess
+from limbeck.tasks import CLASSIFICATION, Task
 
 
 def export(
@@ -34,6 +35,7 @@ def export(
     model: str,
     options: Mapping[str, Any] | None = None,
     onnx: bool = True,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, Any]:
     """Writes a student as a folder that needs no limbeck; what its `export.json` says.
 
@@ -50,6 +52,7 @@ def export(
         model: the network: torchvision:NAME, timm:NAME or package.module:factory.
         options: further keywords of the network.
         onnx: write ONNX too; its batch size is free.
+        task: what the student is asked, for the guide.
 
     Returns:
         `model`, `options`, `parameters`, `tolerance`, `versions`, `sha256` by file name, and
@@ -71,7 +74,7 @@ def export(
             differences |= check_onnx(folder / "student.onnx", inputs, logits)
         write_text(folder / "classes.txt", "\n".join(classes) + "\n")
         write_text(folder / "preprocess.json", as_json(view.document()))
-        write_text(folder / "README.md", guide(code, view, onnx))
+        write_text(folder / "README.md", guide(code, view, onnx, task))
         if code.source is not None:
             write_text(folder / "network.py", code.source)
         document = {

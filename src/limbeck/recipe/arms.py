@@ -10,12 +10,15 @@ LABELS, HARD, DISTILLED = "labels only", "hard pseudo-labels", "distilled"
 
 
 def arms_of(recipe: Recipe) -> dict[str, Recipe]:
-    """The three arms of every comparison, and those that the recipe names.
+    """The arms of every comparison, and those that the recipe names.
+
+    Pseudo-labels are the teacher's decisions, so that a task of numbers has no such arm.
 
     All have the same student and the same steps and images a step; those that train on the same
     images see them in the same order.
     """
-    arms = {LABELS: labels_only(recipe), HARD: pseudo_labels(recipe), DISTILLED: recipe}
+    decided = {} if recipe.asked.hard is None else {HARD: pseudo_labels(recipe, recipe.asked.hard)}
+    arms = {LABELS: labels_only(recipe), **decided, DISTILLED: recipe}
     for name, overrides in recipe.compare.arms.items():
         if name in arms:
             raise LimbeckError(f"compare.arms: {name!r} is an arm of every comparison already")
@@ -31,19 +34,20 @@ def labels_only(recipe: Recipe) -> Recipe:
     """The labelled images and the truth, with weight 1 and no teacher."""
     truths = [term for term in recipe.objective if term.loss == "truth"]
     kept = truths or [Term(loss="truth")]
-    whole = [term.model_copy(update={"weight": 1.0}) for term in kept]
+    whole = [term.model_copy(update={"weight": 1.0, "balance": None}) for term in kept]
     data = recipe.data.model_copy(update={"unlabelled": False})
     return recipe.model_copy(update={"objective": whole, "data": data, "teacher": None})
 
 
-def pseudo_labels(recipe: Recipe) -> Recipe:
-    """The teacher's preferred class in place of everything else that it would teach."""
+def pseudo_labels(recipe: Recipe, loss: str) -> Recipe:
+    """The teacher's decisions in place of everything else that it would teach."""
     terms = [term for term in recipe.objective if term.loss == "truth"]
     taught = [term for term in recipe.objective if term.loss != "truth"]
     if not taught:
         raise LimbeckError("a comparison needs a teacher's term in the objective")
     output = next((term.student or term.at for term in taught if is_logit(term)), None)
-    hard = Term(loss="hard", weight=taught[0].weight, at=output, source=taught[0].source)
+    size = {"weight": taught[0].weight, "balance": taught[0].balance if terms else None}
+    hard = Term(loss=loss, at=output, source=taught[0].source, **size)
     return recipe.model_copy(update={"objective": [*terms, hard]})
 
 

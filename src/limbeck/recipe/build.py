@@ -25,8 +25,9 @@ from limbeck.recipe.schema import Data, Model, Recipe, Teacher
 from limbeck.recipe.text import dump
 from limbeck.sources import Frozen, Recorded, Source
 from limbeck.taps import describe
-from limbeck.tasks.classification import signals
+from limbeck.tasks import CLASSIFICATION, Task
 from limbeck.train import Job, Training
+from limbeck.train.loop import prepare
 from limbeck.train.ranks import Ranks
 from limbeck.train.run import Run
 
@@ -44,12 +45,16 @@ class Splits:
     test: Images
 
 
-def open_splits(data: Data, seed: int) -> Splits:
+def open_splits(data: Data, seed: int, task: Task = CLASSIFICATION) -> Splits:
     """The splits of a recipe, labels withheld as it says."""
 
     def opened(name: str) -> Images:
         images = open_images(
-            name, image_size=data.image_size, skip_corrupt=data.skip_corrupt, root=data.root
+            name,
+            image_size=data.image_size,
+            skip_corrupt=data.skip_corrupt,
+            root=data.root,
+            cell=task.cell,
         )
         for path in images.skipped:
             log.warning("skipped %s, which cannot be read", path)
@@ -204,8 +209,7 @@ class Built:
 
     def rehearse(self) -> None:
         """Raises LimbeckError for what only a batch can tell: shapes that do not fit."""
-        inputs, data = signals(next(self.loader.epoch(0)), torch.device("cpu"))
-        self.distiller.prepare(inputs, **data)
+        prepare(self.distiller, self.loader, torch.device("cpu"), self.recipe.asked)
 
     def job(self, run: Run, ranks: Ranks) -> Job:
         """The training of the student."""
@@ -214,6 +218,7 @@ class Built:
             self.loader,
             self.recipe.train,
             run,
+            self.recipe.asked,
             valid=self.splits.valid,
             seed=self.recipe.seed,
             ranks=ranks,
@@ -226,7 +231,7 @@ def assemble(recipe: Recipe, ranks: Ranks, splits: Splits | None = None) -> Buil
     """Everything that a recipe names, put together; its images are opened unless they are given."""
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
-    splits = splits or open_splits(recipe.data, recipe.seed)
+    splits = splits or open_splits(recipe.data, recipe.seed, recipe.asked)
     reader = student_reader(recipe, splits.train)
     sources = {}
     if recipe.teacher is not None:

@@ -63,4 +63,5 @@ def export_run(folder: Path, out: Path, *, onnx: bool) -> dict[str, Any]:
         model=block.model,
         options=block.options,
         onnx=onnx,
+        task=built.recipe.asked,
     )

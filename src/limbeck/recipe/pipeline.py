@@ -137,6 +137,7 @@ def assess(built: Built, student: nn.Module, folder: Path) -> dict[str, Any]:
         workers=recipe.data.workers,
         teacher=teacher_view(built),
         split=recipe.data.test or recipe.data.valid or "valid",
+        task=recipe.asked,
     )
     write_text(folder / "evaluation.json", json.dumps(document, indent=1) + "\n")
     return document
@@ -153,11 +154,17 @@ def teacher_view(built: Built) -> tuple[nn.Module, Any] | None:
 
 
 def compare_recipe(
-    recipe: Recipe, out: Path, seeds: int | None = None, only: tuple[str, ...] = ()
+    recipe: Recipe,
+    out: Path,
+    seeds: int | None = None,
+    only: tuple[str, ...] = (),
+    *,
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Every arm with every seed, from where an earlier call stopped; the comparison.
 
-    One teacher a seed is fitted where the recipe asks for that, and serves all arms.
+    One teacher a seed is fitted where the recipe asks for that, and serves all arms. `name` is what
+    the report calls the recipe; its training images unless given.
     """
     arms = chosen(arms_of(recipe), only)
     if not {LABELS, DISTILLED} <= arms.keys():
@@ -169,7 +176,8 @@ def compare_recipe(
         out,
         baseline=LABELS,
         subject=DISTILLED,
-        recipe=recipe.data.train,
+        recipe=name or recipe.data.train,
+        task=recipe.asked,
     )
 
 

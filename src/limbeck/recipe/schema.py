@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from limbeck.balance import Balance
 from limbeck.data import Augment, Mix
 from limbeck.errors import LimbeckError
 from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -20,6 +21,7 @@ from limbeck.models import check_spec
 from limbeck.objective import Match, Objective, Sum, check_options, truth
 from limbeck.recipe.names import function, projector
 from limbeck.schedules import Cosine, Linear, Schedule
+from limbeck.tasks import TASKS, Task
 from limbeck.train.settings import Block, Fraction, NonNegative, Training
 
 
@@ -53,7 +55,10 @@ class Augmentation(Block):
 class Data(Block):
     """Where images come from, and which of their labels are used."""
 
-    train: str = Field(description="digits:train, fashion-mnist:train, cifar10:train, folder:PATH")
+    train: str = Field(
+        description="digits:train, fashion-mnist:train, cifar10:train, folder:PATH; csv:PATH where "
+        "an image has several targets"
+    )
     valid: str | None = Field(None, description="for choices; carved from train unless given")
     test: str | None = Field(None, description="for the last word; valid unless given")
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -131,6 +136,9 @@ class Term(Block):
 
     loss: str = Field(description="truth, a name in limbeck.losses, or package.module:function")
     weight: float | Ramp = Field(1.0, description="a number, or a schedule")
+    balance: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="instead: start as this fraction of the terms without balance"
+    )
     at: str | None = Field(None, description="the signal on both sides")
     student: str | None = Field(None, description="the student's signal")
     theirs: str | None = Field(None, description="the source's signal")
@@ -144,6 +152,8 @@ class Term(Block):
             raise ValueError("at names both sides; leave out student and theirs")
         if self.loss == "truth" and self.project is not None:
             raise ValueError("truth takes logits as they are; leave out project")
+        if self.balance is not None and self.weight != 1:
+            raise ValueError("balance finds the weight; leave out weight")
         loss = truth if self.loss == "truth" else function(self.loss)
         check_options(loss, self.keywords())
         for name, value in self.keywords().items():
@@ -156,17 +166,28 @@ class Term(Block):
         """The keywords of the loss."""
         return self.model_extra or {}
 
-    def made(self) -> Objective:
+    def made(self, task: Task) -> Objective:
         """The weighted match."""
+        if self.balance is not None:
+            return Balance(self.balance) * self.match(task)
         weight = self.weight.made() if isinstance(self.weight, Ramp) else self.weight
-        return weight * self.match()
+        return weight * self.match(task)
 
-    def match(self) -> Objective:
+    def suits(self, task: Task) -> None:
+        """Raises LimbeckError where the loss is not one for the outputs of this task."""
+        right = task.instead.get(self.loss)
+        if right is not None and (self.student or self.at or "output").startswith("output"):
+            raise LimbeckError(f"{self.loss} is wrong for task: {task.name}; use {right}")
+        if self.loss == "truth":
+            check_options(task.loss, self.keywords())
+
+    def match(self, task: Task) -> Objective:
         keywords = {key: ramp_or(value) for key, value in self.keywords().items()}
         student = self.student or self.at or "output"
         if self.loss == "truth":
             name = self.name or "truth"
-            return truth(student, self.theirs or "target", name=name, **keywords)
+            target = self.theirs or "target"
+            return truth(student, target, loss=task.loss, name=name, **keywords)
         return Match(
             function(self.loss),
             student,
@@ -211,6 +232,9 @@ class Recipe(Block):
     """A distillation, whole."""
 
     version: Literal[1] = Field(1, description="of this format")
+    task: Literal["classification", "multilabel", "regression"] = Field(
+        "classification", description="one class an image, several, or numbers"
+    )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of every random choice")
     data: Data
     student: Model
@@ -226,8 +250,28 @@ class Recipe(Block):
             raise ValueError("the objective asks a teacher, but the recipe has none")
         if self.teacher is not None and self.teacher.record and self.data.views is None:
             raise ValueError("teacher.record needs data.views, the number of recycled variations")
+        if all(term.balance is not None for term in self.objective):
+            raise ValueError("every term has a balance and none a weight to be balanced with")
         return self
+
+    @model_validator(mode="after")
+    def of_one_task(self) -> "Recipe":
+        for term in self.objective:
+            term.suits(self.asked)
+        mapped = (self.teacher.class_map if self.teacher else None) or {}
+        lists = [theirs for theirs in mapped.values() if not isinstance(theirs, str)]
+        if not self.asked.exclusive and any(len(theirs) > 1 for theirs in lists):
+            raise ValueError(
+                "teacher.class_map merges classes, which only those that exclude each other can; "
+                f"with task: {self.task} name one for each"
+            )
+        return self
+
+    @property
+    def asked(self) -> Task:
+        """The task."""
+        return TASKS[self.task]
 
     def sum(self) -> Objective:
         """The objective."""
-        return Sum([(1.0, term.made()) for term in self.objective])
+        return Sum([(1.0, term.made(self.asked)) for term in self.objective])

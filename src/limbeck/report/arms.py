@@ -6,17 +6,20 @@ from statistics import stdev
 from limbeck.report import charts
 from limbeck.report.charts import TEACHER, Point, Row, clipped
 from limbeck.report.page import Cell, Figure, Section, Table, TableRow
-from limbeck.report.records import Arm, Comparison, Gain
-from limbeck.report.words import MISSING, count, interval, percent, points, seconds
+from limbeck.report.records import Arm, Comparison, Gain, Teacher
+from limbeck.report.words import MISSING, count, gain, interval, score, seconds
+from limbeck.tasks import Measure
 
 
 def arms(record: Comparison, styles: dict[str, int]) -> Section:
     """The table of the arms, their accuracies and their paired differences."""
     rows = [arm_row(record, name) for name in record.arms]
+    measure = record.measure
+    over = "Points over" if measure.percent else f"{measure.label} better than"
     columns = [
         "Arm",
-        "Top-1, mean ± sd",
-        f"Points over {record.baseline}",
+        f"{measure.title}, mean ± sd",
+        f"{over} {record.baseline}",
         "Time a run",
         "Steps",
         "Images",
@@ -26,10 +29,11 @@ def arms(record: Comparison, styles: dict[str, int]) -> Section:
 
 
 def arm_row(record: Comparison, name: str) -> TableRow:
-    """One arm: accuracy, difference to the baseline, cost."""
-    arm = record.arms[name]
+    """One arm: score, difference to the baseline, cost."""
+    arm, measure = record.arms[name], record.measure
+    scores = [run.of(measure) for run in arm.runs]
     cells = [
-        Cell(mean_sd(arm.mean, arm.spread), per_seed([run.top1 for run in arm.runs])),
+        Cell(mean_sd(measure, arm.mean, arm.spread), per_seed(measure, scores)),
         difference(record, name),
         Cell(seconds(arm.seconds)),
         Cell(shared([run.steps for run in arm.runs])),
@@ -42,23 +46,24 @@ def teacher_row(record: Comparison) -> list[TableRow]:
     """The teacher as a last row; it is no arm and has no budget here."""
     if record.teacher is None:
         return []
-    scores = [run.top1 for run in record.teacher.runs]
+    measure = record.measure
+    scores = [run.of(measure) for run in record.teacher.runs]
     known = [score for score in scores if score is not None]
     sd = stdev(known) if len(known) > 1 else None
-    accuracy = Cell(mean_sd(record.teacher.mean, sd), per_seed(scores))
-    return [TableRow("teacher", [accuracy, *[Cell(MISSING)] * 4])]
+    own = Cell(mean_sd(measure, record.teacher.mean, sd), per_seed(measure, scores))
+    return [TableRow("teacher", [own, *[Cell(MISSING)] * 4])]
 
 
-def mean_sd(mean: float | None, sd: float | None) -> str:
+def mean_sd(measure: Measure, mean: float | None, sd: float | None) -> str:
     """`91.24 ± 0.31 %`."""
-    if mean is None:
-        return MISSING
-    return percent(mean) if sd is None else f"{100 * mean:.2f} ± {100 * sd:.2f} %"
+    if mean is None or sd is None:
+        return score(measure, mean)
+    return f"{score(measure, mean).removesuffix(' %')} ± {score(measure, sd)}"
 
 
-def per_seed(values: Sequence[float | None]) -> str:
+def per_seed(measure: Measure, values: Sequence[float | None]) -> str:
     """Every seed in the order of the seeds."""
-    shown = [MISSING if value is None else f"{100 * value:.2f}" for value in values]
+    shown = [score(measure, value).removesuffix(" %") for value in values]
     return " · ".join(shown) if len(shown) > 1 else ""
 
 
@@ -69,8 +74,9 @@ def difference(record: Comparison, name: str) -> Cell:
     found = [g for g in record.gains if (g.arm, g.against) == (name, record.baseline)]
     if not found or found[0].mean is None:
         return Cell(MISSING)
-    gain = found[0]
-    return Cell(points(gain.mean), "" if gain.low is None else interval(gain.low, gain.high))
+    each, measure = found[0], record.measure
+    ends = "" if each.low is None else interval(measure, each.low, each.high)
+    return Cell(gain(measure, each.mean), ends)
 
 
 def shared(values: Sequence[float | None]) -> str:
@@ -88,42 +94,50 @@ def shared(values: Sequence[float | None]) -> str:
 
 def accuracies(record: Comparison, styles: dict[str, int]) -> list[Figure]:
     """Mean and seeds of every arm, the teacher last."""
+    measure, teacher = record.measure, record.teacher
+    models = [(name, arm, styles[name]) for name, arm in record.arms.items()]
     rows = [
-        Row(name, 100 * arm.mean, percent(arm.mean), styles[name], marks=measured(arm))
-        for name, arm in record.arms.items()
-        if arm.mean is not None
+        Row(
+            name,
+            measure.factor * model.mean,
+            score(measure, model.mean),
+            style,
+            marks=measured(measure, model),
+        )
+        for name, model, style in [*models, *([("teacher", teacher, TEACHER)] if teacher else [])]
+        if model.mean is not None
     ]
-    teacher = record.teacher
-    if teacher is not None and teacher.mean is not None:
-        marks = tuple(100 * run.top1 for run in teacher.runs if run.top1 is not None)
-        rows.append(Row("teacher", 100 * teacher.mean, percent(teacher.mean), TEACHER, marks=marks))
-    picture = charts.dots(rows, "top-1, %") if rows else None
+    picture = charts.dots(rows, measure.axis) if rows else None
     caption = "Mark: mean. Strokes: seeds."
-    return [] if picture is None else [Figure("Accuracy", picture, caption)]
+    return [] if picture is None else [Figure(measure.heading, picture, caption)]
 
 
-def measured(arm: Arm) -> tuple[float, ...]:
-    """The accuracy of each seed in percent."""
-    return tuple(100 * run.top1 for run in arm.runs if run.top1 is not None)
+def measured(measure: Measure, model: Arm | Teacher) -> tuple[float, ...]:
+    """The score of each seed, as it is shown."""
+    scores = (run.of(measure) for run in model.runs)
+    return tuple(measure.factor * value for value in scores if value is not None)
 
 
 def gains(record: Comparison) -> list[Figure]:
     """Every paired difference with its interval."""
-    rows = [gain_row(gain, record) for gain in record.gains if gain.mean is not None]
+    rows = [gain_row(each, record) for each in record.gains if each.mean is not None]
     if not rows:
         return []
     caption = "Paired by seed. Bar: 95 % interval of the mean. Strokes: seeds."
-    picture = charts.dots([row for row in rows if row], "points", zero=True)
+    unit = record.measure.unit if record.measure.higher else f"{record.measure.unit}, + is better"
+    picture = charts.dots([row for row in rows if row], unit, zero=True)
     return [Figure("Paired differences", picture, caption)]
 
 
-def gain_row(gain: Gain, record: Comparison) -> Row:
-    """A difference in points."""
-    low, high = (None if end is None else 100 * end for end in (gain.low, gain.high))
-    name = gain.arm if gain.against == record.baseline else f"{gain.arm} − {gain.against}"
-    style = 0 if (gain.arm, gain.against) == (record.subject, record.baseline) else 1
-    marks = tuple(100 * value for value in gain.per_seed if value is not None)
-    return Row(name, 100 * (gain.mean or 0.0), points(gain.mean), style, low, high, marks)
+def gain_row(each: Gain, record: Comparison) -> Row:
+    """A difference with its interval."""
+    measure, factor = record.measure, record.measure.factor
+    low, high = (None if end is None else factor * end for end in (each.low, each.high))
+    name = each.arm if each.against == record.baseline else f"{each.arm} − {each.against}"
+    style = 0 if (each.arm, each.against) == (record.subject, record.baseline) else 1
+    marks = tuple(factor * value for value in each.per_seed if value is not None)
+    mean = factor * (each.mean or 0.0)
+    return Row(name, mean, gain(measure, each.mean), style, low, high, marks)
 
 
 def budget(record: Comparison) -> str:
@@ -138,16 +152,17 @@ def budget(record: Comparison) -> str:
 
 
 def cost(record: Comparison, styles: dict[str, int]) -> Section:
-    """Seconds of every arm, and accuracy against them."""
+    """Seconds of every arm, and the score against them."""
+    measure = record.measure
     known = [(name, arm) for name, arm in record.arms.items() if arm.seconds is not None]
     rows = [
         Row(name, arm.seconds or 0.0, seconds(arm.seconds), styles[name]) for name, arm in known
     ]
     points = [
         Point(
-            f"{clipped(name)} {percent(arm.mean, 1)}",
+            f"{clipped(name)} {score(measure, arm.mean, 1)}",
             arm.seconds or 0.0,
-            100 * arm.mean,
+            measure.factor * arm.mean,
             styles[name],
         )
         for name, arm in known
@@ -157,6 +172,6 @@ def cost(record: Comparison, styles: dict[str, int]) -> Section:
     if rows:
         drawn.append(Figure("Time of a run", charts.bars(rows, "seconds, mean over seeds")))
     if points:
-        picture = charts.scatter(points, "seconds of a run", "top-1, %")
-        drawn.append(Figure("Accuracy against time", picture))
+        picture = charts.scatter(points, "seconds of a run", measure.axis)
+        drawn.append(Figure(f"{measure.heading} against time", picture))
     return Section("Cost", figures=drawn, needs="the arms have no times")

@@ -9,7 +9,8 @@ from limbeck.report.charts import Line, Point, Row, clipped
 from limbeck.report.history import History
 from limbeck.report.page import Cell, Figure, Section, Table, TableRow
 from limbeck.report.records import Cost, Scores
-from limbeck.report.words import count, decimal, percent, points
+from limbeck.report.words import count, decimal, gain, percent, score
+from limbeck.tasks import Measure, Task
 
 EVALUATE = "needs evaluation.json; run `limbeck evaluate`"
 MOST_CLASSES, MOST_PAIRS, MOST_ROWS = 30, 12, 24
@@ -20,29 +21,30 @@ class Model(NamedTuple):
 
     name: str
     style: int
-    top1: float | None
+    score: float | None
     cost: Cost | None
     scores: Sequence[Scores] = ()
 
 
 def curves(histories: Mapping[str, History], styles: Mapping[str, int], lead: str) -> Section:
-    """Accuracy of each split, learning rate, and the loss terms of each arm."""
+    """The score on each split, learning rate, and the loss terms of each arm."""
     figures = [*accuracy(histories, styles), *terms(histories), *rate(histories, styles)]
     return Section("Curves", lead, figures=figures, needs="needs metrics.jsonl")
 
 
 def accuracy(histories: Mapping[str, History], styles: Mapping[str, int]) -> list[Figure]:
     """A chart for each split, a line for each arm that was looked at more than once."""
-    splits = {split: None for each in histories.values() for split in each.accuracy}
+    splits = {split: each.measure for each in histories.values() for split in each.accuracy}
     found = []
-    for split in splits:
+    for split, measure in splits.items():
         drawn = [
-            Line(arm, [(epoch, 100 * top1) for epoch, top1 in curve], styles[arm])
+            Line(arm, [(epoch, measure.factor * score) for epoch, score in curve], styles[arm])
             for arm, each in histories.items()
             if len(curve := each.accuracy.get(split, [])) > 1
         ]
         if drawn:
-            found.append(Figure(f"Accuracy on {split}", charts.lines(drawn, "epoch", "top-1, %")))
+            picture = charts.lines(drawn, "epoch", measure.axis)
+            found.append(Figure(f"{measure.heading} on {split}", picture))
     return found
 
 
@@ -75,35 +77,39 @@ def rate(histories: Mapping[str, History], styles: Mapping[str, int]) -> list[Fi
     return [Figure("Learning rate", charts.lines(drawn, "step", "rate"))]
 
 
-def size_and_speed(models: Sequence[Model]) -> Section:
-    """Accuracy against parameters and against latency."""
+def size_and_speed(models: Sequence[Model], measure: Measure) -> Section:
+    """The score against parameters and against latency."""
     sizes = [(model, model.cost.parameters) for model in models if model.cost is not None]
     times = [(model, model.cost.latency_ms) for model in models if model.cost is not None]
     drawn = [
-        *accuracy_against("size", "parameters", sizes),
-        *accuracy_against("latency", "latency of one image, ms", times),
+        *score_against("size", "parameters", sizes, measure),
+        *score_against("latency", "latency of one image, ms", times, measure),
     ]
     return Section("Size and speed", figures=drawn, needs=EVALUATE)
 
 
-def accuracy_against(
-    what: str, axis: str, costs: Sequence[tuple[Model, float | None]]
+def score_against(
+    what: str, axis: str, costs: Sequence[tuple[Model, float | None]], measure: Measure
 ) -> list[Figure]:
-    """The models whose accuracy and cost are known, as points."""
+    """The models whose score and cost are known, as points."""
     drawn = [
         Point(
-            f"{clipped(model.name)} {percent(model.top1, 1)}", cost, 100 * model.top1, model.style
+            f"{clipped(model.name)} {score(measure, model.score, 1)}",
+            cost,
+            measure.factor * model.score,
+            model.style,
         )
         for model, cost in costs
-        if model.top1 is not None and cost is not None
+        if model.score is not None and cost is not None
     ]
     if not drawn:
         return []
-    return [Figure(f"Accuracy against {what}", charts.scatter(drawn, axis, "top-1, %"))]
+    picture = charts.scatter(drawn, axis, measure.axis)
+    return [Figure(f"{measure.heading} against {what}", picture)]
 
 
-def calibration(models: Sequence[Model]) -> Section:
-    """A reliability diagram for each model."""
+def calibration(models: Sequence[Model], task: Task) -> Section:
+    """A reliability diagram for each model, where one class is right."""
     figures = []
     for name, style, _, _, scores in models:
         bins = pooled.reliability(scores)
@@ -115,10 +121,11 @@ def calibration(models: Sequence[Model]) -> Section:
         "On the diagonal a model is right as often as it is sure. Above it is too modest, below it "
         "too sure. The size of a dot is its share of the predictions."
     )
-    return Section("Reliability", lead, figures=figures, needs=EVALUATE, small=True)
+    needs = EVALUATE if task.exclusive else ""
+    return Section("Reliability", lead, figures=figures, needs=needs, small=True)
 
 
-def confusions(models: Sequence[Model]) -> Section:
+def confusions(models: Sequence[Model], task: Task) -> Section:
     """A heatmap for each model, or its most frequent mistakes where there are many classes."""
     found = [(each, pooled.confusion(each.scores)) for each in models]
     known = [(each.name, each.scores[0].classes, matrix) for each, matrix in found if matrix]
@@ -134,7 +141,8 @@ def confusions(models: Sequence[Model]) -> Section:
     figures = [
         Figure(name, charts.heatmap(matrix, classes, name)) for name, classes, matrix in known
     ]
-    return Section("Confusion", lead, figures=figures, needs=EVALUATE)
+    needs = EVALUATE if task.exclusive else ""
+    return Section("Confusion", lead, figures=figures, needs=needs)
 
 
 def mistakes(name: str, classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Table:
@@ -155,37 +163,42 @@ def extremes(rows: Sequence[Row]) -> list[Row]:
     return ordered if len(ordered) <= MOST_ROWS else [*ordered[:half], *ordered[-half:]]
 
 
-def class_accuracy(name: str, ours: Sequence[Scores], theirs: Sequence[Scores]) -> list[Figure]:
-    """The accuracy of each class, the teacher's beside it."""
-    teacher = pooled.classes(theirs)
+def class_scores(
+    name: str, ours: Sequence[Scores], theirs: Sequence[Scores], measure: Measure
+) -> list[Figure]:
+    """The score of each class, the teacher's beside it."""
+    teacher, factor = pooled.classes(theirs, measure), measure.factor
     rows = [
         Row(
             label,
-            100 * value,
-            f"{100 * value:.1f}",
+            factor * value,
+            score(measure, value, 1).removesuffix(" %"),
             0,
-            teacher=None if label not in teacher else 100 * teacher[label],
+            teacher=None if label not in teacher else factor * teacher[label],
         )
-        for label, value in pooled.classes(ours).items()
+        for label, value in pooled.classes(ours, measure).items()
     ]
     if not rows:
         return []
     beside = "Filled: student. Hollow: teacher. " if teacher else ""
     caption = beside + ends_only(len(rows))
-    return [Figure(f"Accuracy by class, {name}", charts.dots(extremes(rows), "top-1, %"), caption)]
+    picture = charts.dots(extremes(rows), measure.axis)
+    return [Figure(f"{measure.heading} by class, {name}", picture, caption)]
 
 
-def class_differences(title: str, gains: Mapping[str, Sequence[float]]) -> list[Figure]:
+def class_differences(
+    title: str, gains: Mapping[str, Sequence[float]], measure: Measure
+) -> list[Figure]:
     """The difference of each class, the largest first; `gains` has a number for each seed."""
     rows = []
     for label, values in gains.items():
-        marks = tuple(100 * value for value in values) if len(values) > 1 else ()
+        marks = tuple(measure.factor * value for value in values) if len(values) > 1 else ()
         mean = fmean(values)
-        rows.append(Row(label, 100 * mean, points(mean), 0, marks=marks))
+        rows.append(Row(label, measure.factor * mean, gain(measure, mean), 0, marks=marks))
     if not rows:
         return []
     seeds = "Dot: mean. Strokes: seeds. " if any(row.marks for row in rows) else ""
-    picture = charts.dots(extremes(rows), "points", zero=True)
+    picture = charts.dots(extremes(rows), measure.unit, zero=True)
     return [Figure(title, picture, seeds + ends_only(len(rows)))]
 
 

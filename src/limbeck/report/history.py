@@ -6,17 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from limbeck.tasks import CLASSIFICATION, Measure, measured
+
 Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class History:
-    """Loss terms and learning rate over steps, top-1 of each split over epochs."""
+    """Loss terms and learning rate over steps, the `measure` of each split over epochs."""
 
     terms: dict[str, Points]
     learning_rate: Points
     accuracy: dict[str, Points]
     seconds: float | None
+    measure: Measure = CLASSIFICATION.headline
 
 
 def history(lines: Iterable[str]) -> History:
@@ -29,7 +32,7 @@ def history(lines: Iterable[str]) -> History:
     terms: dict[str, dict[float, float]] = {}
     rates: dict[float, float] = {}
     accuracy: dict[str, dict[float, float]] = {}
-    duration = None
+    duration, measure = None, CLASSIFICATION.headline
     for record in records(lines):
         step = number(record.get("step"))
         if record.get("kind") == "train" and step is not None:
@@ -37,8 +40,9 @@ def history(lines: Iterable[str]) -> History:
                 terms.setdefault(name, {})[step] = value
             note(rates, step, record.get("lr"))
         elif record.get("kind") == "eval" and (epoch := number(record.get("epoch"))) is not None:
+            measure = measured(record).headline
             split = accuracy.setdefault(str(record.get("split", "valid")), {})
-            note(split, epoch, record.get("top1"))
+            note(split, epoch, record.get(measure.key))
         elif record.get("kind") == "done":
             duration = number(record.get("seconds"))
     return History(
@@ -46,6 +50,7 @@ def history(lines: Iterable[str]) -> History:
         sorted(rates.items()),
         {split: curve for split, curve in plain(accuracy).items() if curve},
         duration,
+        measure,
     )
 
 
@@ -119,4 +124,5 @@ def mean_history(runs: Sequence[History]) -> History:
         averaged([run.learning_rate for run in runs]),
         {name: averaged([run.accuracy.get(name, []) for run in runs]) for name in splits},
         fmean(times) if times else None,
+        runs[0].measure,
     )

@@ -10,7 +10,8 @@ from limbeck.report.figures import Model
 from limbeck.report.history import mean_history
 from limbeck.report.page import Fact, Page, Section, flat
 from limbeck.report.records import Comparison, Gain, Scores
-from limbeck.report.words import decimal, percent, points, sentence, short, times
+from limbeck.report.words import decimal, gain, percent, score, sentence, short, times
+from limbeck.tasks import Measure
 
 VERDICTS = {
     "gain": (
@@ -42,10 +43,10 @@ def comparison_page(found: Compared) -> Page:
     sections = [
         arms(record, styles),
         figures.curves(histories, styles, "Means over the seeds."),
-        figures.size_and_speed([*everyone.values(), *behind]),
-        figures.calibration([subject, baseline, *behind]),
+        figures.size_and_speed([*everyone.values(), *behind], record.measure),
+        figures.calibration([subject, baseline, *behind], record.task),
         classes(record, ours, found.evaluations(record.baseline), teachers),
-        figures.confusions([subject, *behind]),
+        figures.confusions([subject, *behind], record.task),
         cost(record, styles),
     ]
     name = record.recipe or found.name
@@ -90,7 +91,12 @@ def headline(record: Comparison) -> str:
     title = kind[:1].upper() + kind[1:]
     if gain is None or gain.mean is None or kind not in ("gain", "loss"):
         return title
-    return f"{title}: {points(gain.mean)} points"
+    return f"{title}: {difference(record.measure, gain.mean)}"
+
+
+def difference(measure: Measure, value: float) -> str:
+    """A signed difference with its unit."""
+    return f"{gain(measure, value)} {measure.unit}"
 
 
 def sentences(record: Comparison) -> list[str]:
@@ -105,28 +111,32 @@ def sentences(record: Comparison) -> list[str]:
 
 
 def best(record: Comparison) -> list[str]:
-    """The arm with the highest mean, if it is not the one that the verdict is about."""
+    """The arm with the best mean, if it is not the one that the verdict is about."""
+    measure = record.measure
     means = {arm: each.mean for arm, each in record.arms.items() if each.mean is not None}
     own = means.get(record.subject)
-    top = max(means, key=lambda arm: means[arm], default=record.subject)
-    if own is None or means[top] <= own:
+    top = max(means, key=lambda arm: measure.sign * means[arm], default=record.subject)
+    if own is None or measure.sign * (means[top] - own) <= 0:
         return []
-    more = points(means[top] - own)
+    extreme = "highest" if measure.higher else "lowest"
     return [
-        f"The highest mean is that of {top}: {percent(means[top])}, "
-        f"{more} points from {record.subject}."
+        f"The {extreme} mean is that of {top}: {score(measure, means[top])}, "
+        f"{difference(measure, means[top] - own)} from {record.subject}."
     ]
 
 
 def facts(record: Comparison, ours: Sequence[Scores]) -> list[Fact]:
     """The subject, its teacher, and how much smaller and faster it is."""
     subject, teacher, student = record.arms[record.subject], record.teacher, record.student
-    spread = "" if subject.spread is None else f"± {100 * subject.spread:.2f} over {seeds(record)}"
-    found = [Fact(record.subject.capitalize(), percent(subject.mean), spread)]
+    measure, sd = record.measure, subject.spread
+    spread = "" if sd is None else f"± {score(measure, sd).removesuffix(' %')} over {seeds(record)}"
+    found = [Fact(record.subject.capitalize(), score(measure, subject.mean), spread)]
     if teacher is not None and teacher.mean:
-        kept = None if subject.mean is None else subject.mean / teacher.mean
+        kept = measure.retention(subject.mean, teacher.mean)
         note = f"the student keeps {percent(kept, 1)}"
-        found.append(Fact("Teacher", percent(teacher.mean), note))
+        if kept and not measure.higher:
+            note = f"the student’s is {measure.kept(kept)} that"
+        found.append(Fact("Teacher", score(measure, teacher.mean), note))
     if student is None:
         return found
     size, speed = student.parameters, student.latency_ms
@@ -161,8 +171,8 @@ def models(found: Compared, styles: dict[str, int]) -> dict[str, Model]:
 def teacher_model(record: Comparison, teachers: Sequence[Scores]) -> Model:
     """The teachers of all seeds as one."""
     if record.teacher is None:
-        top1 = pooled.mean([each.top1 for each in teachers])
-        return Model("teacher", TEACHER, top1, teachers[0], teachers)
+        mean = pooled.mean([each.of(record.measure) for each in teachers])
+        return Model("teacher", TEACHER, mean, teachers[0], teachers)
     return Model("teacher", TEACHER, record.teacher.mean, record.teacher, teachers)
 
 
@@ -172,11 +182,11 @@ def classes(
     plain: Mapping[int, Scores],
     teachers: Sequence[Scores],
 ) -> Section:
-    """The gain of each class, and the accuracy of each class beside the teacher's."""
-    title = f"{record.subject} minus {record.baseline}"
+    """The gain of each class, and the score of each class beside the teacher's."""
+    title, each = f"{record.subject} minus {record.baseline}", record.task.each
     drawn = [
-        *figures.class_differences(title, pooled.class_gains(ours, plain)),
-        *figures.class_accuracy(record.subject, list(ours.values()), teachers),
+        *figures.class_differences(title, pooled.class_gains(ours, plain, each), each),
+        *figures.class_scores(record.subject, list(ours.values()), teachers, each),
     ]
     return Section("Classes", figures=drawn, needs=figures.EVALUATE)
 

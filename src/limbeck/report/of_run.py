@@ -8,7 +8,8 @@ from limbeck.report.collect import Run
 from limbeck.report.figures import Model
 from limbeck.report.page import Cell, Fact, Page, Section, Table, TableRow, flat
 from limbeck.report.records import Evaluation, Scores
-from limbeck.report.words import count, decimal, percent, seconds, short, times
+from limbeck.report.words import count, decimal, percent, score, seconds, short, times
+from limbeck.tasks import CLASSIFICATION, Measure, Task
 
 ALONE = (
     "One run cannot tell what the teacher adds: `limbeck compare` measures the gain over the same "
@@ -22,14 +23,14 @@ def run_page(run: Run) -> Page:
     student = [] if evaluation is None else [evaluation]
     teacher = [] if evaluation is None or evaluation.teacher is None else [evaluation.teacher]
     histories = {} if run.history is None else {"student": run.history}
-    both = models(evaluation)
+    both, task = models(evaluation), measured(run)
     sections = [
         Section("Measures", tables=measures(evaluation), needs=figures.EVALUATE),
         figures.curves(histories, {"student": 0}, ""),
-        figures.size_and_speed(both),
-        figures.calibration(both),
-        classes(student, teacher),
-        figures.confusions(both),
+        figures.size_and_speed(both, task.headline),
+        figures.calibration(both, task),
+        classes(student, teacher, task.each),
+        figures.confusions(both, task),
     ]
     return Page(
         title=run.name,
@@ -45,14 +46,19 @@ def run_page(run: Run) -> Page:
     )
 
 
+def measured(run: Run) -> Task:
+    """What was asked."""
+    return CLASSIFICATION if run.evaluation is None else run.evaluation.task
+
+
 def headline(run: Run) -> str:
-    """The accuracy of the student, and how much of its teacher's that is."""
-    evaluation = run.evaluation
-    if evaluation is None or evaluation.top1 is None:
+    """The score of the student, and how much of its teacher's that is."""
+    evaluation, measure = run.evaluation, measured(run).headline
+    if evaluation is None or evaluation.of(measure) is None:
         return "Not evaluated yet"
     kept = evaluation.retention
-    keeps = "" if kept is None else f", {percent(kept, 1)} of its teacher’s accuracy"
-    return f"{percent(evaluation.top1)} right{keeps}"
+    keeps = "" if kept is None else f", {measure.kept(kept, 1)} its teacher’s {measure.word}"
+    return f"{measure.told(score(measure, evaluation.of(measure)))}{keeps}"
 
 
 def sentences(run: Run) -> list[str]:
@@ -69,15 +75,27 @@ def sentences(run: Run) -> list[str]:
 
 def facts(evaluation: Evaluation) -> list[Fact]:
     """Student, teacher, and how close they are."""
-    teacher = evaluation.teacher
-    found = [Fact("Student", percent(evaluation.top1), "top-1")]
+    teacher, measure = evaluation.teacher, evaluation.task.headline
+    found = [Fact("Student", score(measure, evaluation.of(measure)), measure.label)]
     if teacher is None:
         return found
+    ratio = "student over teacher" if measure.higher else "teacher over student"
     return [
         *found,
-        Fact("Teacher", percent(teacher.top1), "top-1"),
-        Fact("Retention", percent(evaluation.retention, 1), "student over teacher"),
-        Fact("Agreement", percent(evaluation.agreement, 1), "same first answer"),
+        Fact("Teacher", score(measure, teacher.of(measure)), measure.label),
+        Fact("Retention", percent(evaluation.retention, 1), ratio),
+        *likeness(evaluation),
+    ]
+
+
+def likeness(evaluation: Evaluation) -> list[Fact]:
+    """How alike student and teacher answer."""
+    if evaluation.fidelity_mae is not None:
+        apart = f"{evaluation.fidelity_mae:.4g}"
+        return [Fact("Fidelity", apart, "mean difference to the teacher")]
+    same = "same first answer" if evaluation.task.exclusive else "same decisions"
+    return [
+        Fact("Agreement", percent(evaluation.agreement, 1), same),
         Fact("Fidelity", decimal(evaluation.fidelity_kl), "KL to the teacher, nats"),
     ]
 
@@ -86,19 +104,19 @@ def models(evaluation: Evaluation | None) -> list[Model]:
     """Student and teacher, as far as they were measured."""
     if evaluation is None:
         return []
-    student = Model("student", 0, evaluation.top1, evaluation, [evaluation])
-    teacher = evaluation.teacher
+    measure, teacher = evaluation.task.headline, evaluation.teacher
+    student = Model("student", 0, evaluation.of(measure), evaluation, [evaluation])
     if teacher is None:
         return [student]
-    return [student, Model("teacher", TEACHER, teacher.top1, teacher, [teacher])]
+    return [student, Model("teacher", TEACHER, teacher.of(measure), teacher, [teacher])]
 
 
-def classes(student: Sequence[Scores], teacher: Sequence[Scores]) -> Section:
-    """The accuracy of each class, and how far that is from the teacher's."""
-    gains = pooled.class_gains(dict(enumerate(student)), dict(enumerate(teacher)))
+def classes(student: Sequence[Scores], teacher: Sequence[Scores], each: Measure) -> Section:
+    """The score of each class, and how far that is from the teacher's."""
+    gains = pooled.class_gains(dict(enumerate(student)), dict(enumerate(teacher)), each)
     drawn = [
-        *figures.class_accuracy("student", student, teacher),
-        *figures.class_differences("student minus teacher", gains),
+        *figures.class_scores("student", student, teacher, each),
+        *figures.class_differences("student minus teacher", gains, each),
     ]
     return Section("Classes", figures=drawn, needs=figures.EVALUATE)
 
@@ -107,11 +125,12 @@ def measures(evaluation: Evaluation | None) -> list[Table]:
     """Every number of the evaluation, the teacher's beside it."""
     if evaluation is None:
         return []
-    ours, teacher = told(evaluation), evaluation.teacher
+    task, teacher = evaluation.task, evaluation.teacher
+    ours = told(evaluation, task)
     if teacher is None:
         rows = [TableRow(name, [Cell(text)]) for name, text in ours.items()]
         return [Table("Student", ["Measure", "Student"], rows)]
-    theirs, ratios = told(teacher), told_ratios(evaluation, teacher)
+    theirs, ratios = told(teacher, task), told_ratios(evaluation, teacher)
     rows = [
         TableRow(name, [Cell(text), Cell(theirs[name]), Cell(ratios.get(name, ""))])
         for name, text in ours.items()
@@ -120,13 +139,10 @@ def measures(evaluation: Evaluation | None) -> list[Table]:
     return [Table("Student and teacher", columns, rows)]
 
 
-def told(scores: Scores) -> dict[str, str]:
+def told(scores: Scores, task: Task) -> dict[str, str]:
     """The measures of one model by name."""
     return {
-        "Top-1": percent(scores.top1),
-        "Top-5": percent(scores.top5),
-        "Negative log-likelihood, nats": decimal(scores.nll),
-        "Expected calibration error": decimal(scores.ece),
+        **{each.title: score(each, scores.of(each)) for each in task.measures},
         "Parameters": short(scores.parameters),
         "FLOPs of one image": short(scores.flops),
         "Size": short(scores.bytes, "B"),

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from limbeck.report.records import Bin, Scores
+from limbeck.tasks import CLASSIFICATION, Measure
+
+TOP1 = CLASSIFICATION.each
 
 
 def alike(scores: Sequence[Scores]) -> list[Scores]:
@@ -49,27 +52,29 @@ def confusion(scores: Sequence[Scores]) -> list[list[int]]:
     ]
 
 
-def classes(scores: Sequence[Scores]) -> dict[str, float]:
-    """The mean accuracy of each class."""
+def classes(scores: Sequence[Scores], measure: Measure = TOP1) -> dict[str, float]:
+    """The mean score of each class."""
     names = {name: None for each in scores for name in each.per_class}
-    means = {name: mean([top1(each, name) for each in scores]) for name in names}
+    means = {name: mean([of_class(each, name, measure) for each in scores]) for name in names}
     return {name: value for name, value in means.items() if value is not None}
 
 
-def class_gains(ours: Mapping[int, Scores], theirs: Mapping[int, Scores]) -> dict[str, list[float]]:
-    """For each class the accuracy of `ours` minus `theirs`, a number for each shared seed."""
+def class_gains(
+    ours: Mapping[int, Scores], theirs: Mapping[int, Scores], measure: Measure = TOP1
+) -> dict[str, list[float]]:
+    """For each class how much better `ours` are than `theirs`, a number for each shared seed."""
     gains: dict[str, list[float]] = {}
     for seed in (seed for seed in ours if seed in theirs):
         for name in ours[seed].per_class:
-            a, b = top1(ours[seed], name), top1(theirs[seed], name)
+            a, b = (of_class(each[seed], name, measure) for each in (ours, theirs))
             if a is not None and b is not None:
-                gains.setdefault(name, []).append(a - b)
+                gains.setdefault(name, []).append(measure.sign * (a - b))
     return gains
 
 
-def top1(scores: Scores, name: str) -> float | None:
-    """The accuracy of one class, if it was measured."""
-    return scores.per_class[name].top1 if name in scores.per_class else None
+def of_class(scores: Scores, name: str, measure: Measure) -> float | None:
+    """The score of one class, if it was measured."""
+    return scores.per_class[name].of(measure) if name in scores.per_class else None
 
 
 def confused(matrix: Sequence[Sequence[int]], most: int) -> list[tuple[int, int, int, float]]:

@@ -2,11 +2,34 @@
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from limbeck.tasks import Measure, Task, measured
+
 
 class Record(BaseModel):
     """A part of a JSON document."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Measured(Record):
+    """The scores of any task, as far as they were measured."""
+
+    top1: float | None = None
+    top5: float | None = None
+    nll: float | None = None
+    ece: float | None = None
+    map: float | None = None
+    micro_f1: float | None = None
+    macro_f1: float | None = None
+    ap: float | None = None
+    f1: float | None = None
+    mae: float | None = None
+    rmse: float | None = None
+    r2: float | None = None
+
+    def of(self, measure: Measure) -> float | None:
+        """The score by a measure."""
+        return getattr(self, measure.key)
 
 
 class Bin(Record):
@@ -19,10 +42,9 @@ class Bin(Record):
     accuracy: float | None = None
 
 
-class ClassScore(Record):
-    """Accuracy on the images of one class."""
+class ClassScore(Measured):
+    """The scores of one class."""
 
-    top1: float | None = None
     count: int = 0
 
 
@@ -36,15 +58,11 @@ class Cost(Record):
     throughput: float | None = None
 
 
-class Scores(Cost):
+class Scores(Measured, Cost):
     """One model on one split."""
 
     split: str = ""
     examples: int | None = None
-    top1: float | None = None
-    top5: float | None = None
-    nll: float | None = None
-    ece: float | None = None
     classes: list[str] = []
     per_class: dict[str, ClassScore] = {}
     reliability: list[Bin] = []
@@ -66,16 +84,19 @@ class Evaluation(Scores):
     retention: float | None = None
     agreement: float | None = None
     fidelity_kl: float | None = None
+    fidelity_mae: float | None = None
+
+    @property
+    def task(self) -> Task:
+        """What was asked."""
+        return measured(self.model_fields_set)
 
 
-class ArmRun(Record):
+class ArmRun(Measured):
     """One seed of one arm."""
 
     seed: int
     folder: str
-    top1: float | None = None
-    nll: float | None = None
-    ece: float | None = None
     seconds: float | None = None
     steps: float | None = None
     images: float | None = None
@@ -96,7 +117,7 @@ class Arm(Record):
 
 
 class Gain(Record):
-    """`arm` minus `against`, seed by seed, with the 95 % interval of the mean."""
+    """How much better `arm` is than `against`, by seed, with the 95 % interval of the mean."""
 
     arm: str
     against: str
@@ -113,11 +134,10 @@ class Verdict(Record):
     text: str
 
 
-class TeacherRun(Record):
+class TeacherRun(Measured):
     """The teacher of one seed."""
 
     seed: int
-    top1: float | None = None
 
 
 class Teacher(Cost):
@@ -139,6 +159,17 @@ class Comparison(Record):
     gains: list[Gain] = []
     teacher: Teacher | None = None
     student: Cost | None = None
+    metric: str = "top1"
+
+    @property
+    def task(self) -> Task:
+        """What was asked."""
+        return measured([self.metric])
+
+    @property
+    def measure(self) -> Measure:
+        """What the arms are compared by."""
+        return self.task.headline
 
     @model_validator(mode="after")
     def named(self) -> "Comparison":

@@ -2,6 +2,8 @@
 
 import re
 
+from limbeck.tasks import Measure
+
 MISSING = "–"
 MINUS = "−"
 
@@ -15,6 +17,22 @@ def percent(value: float | None, digits: int = 2) -> str:
     return MISSING if value is None else f"{100 * value:.{digits}f} %"
 
 
+def score(measure: Measure, value: float | None, digits: int = 2) -> str:
+    """A score as its measure wants it; `digits` are those of a percentage."""
+    if value is None or measure.percent:
+        return percent(value, digits)
+    if measure.form.endswith("f"):
+        return decimal(value)
+    return f"{value:{measure.form}}".replace("-", MINUS)
+
+
+def gain(measure: Measure, value: float | None) -> str:
+    """A signed difference of scores, without its unit."""
+    if value is None or measure.percent:
+        return points(value)
+    return f"{value:+{measure.form}}".replace("-", MINUS)
+
+
 def points(value: float | None) -> str:
     """A difference of shares in signed percentage points.
 
@@ -24,13 +42,15 @@ def points(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:+.2f}".replace("-", MINUS)
 
 
-def interval(low: float | None, high: float | None) -> str:
-    """Both ends of an interval in signed points.
+def interval(measure: Measure, low: float | None, high: float | None) -> str:
+    """Both ends of an interval of signed differences.
 
-    >>> interval(0.031, 0.0532)
+    >>> interval(Measure("top1", "top-1", "Top-1"), 0.031, 0.0532)
     '+3.10 to +5.32'
     """
-    return MISSING if low is None or high is None else f"{points(low)} to {points(high)}"
+    if low is None or high is None:
+        return MISSING
+    return f"{gain(measure, low)} to {gain(measure, high)}"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:

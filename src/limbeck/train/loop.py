@@ -1,5 +1,7 @@
 """The training loop."""
 
+import itertools
+import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from limbeck.data import ImageBatch, Images, Loader, derive
 from limbeck.distiller import Distiller
 from limbeck.signals import Step
-from limbeck.tasks.classification import Score, predictions, signals
+from limbeck.tasks import CLASSIFICATION, Task
+from limbeck.tasks.task import predictions
 from limbeck.train.ema import Average
 from limbeck.train.interrupts import Interrupts
 from limbeck.train.optim import optimizer_for, rate, set_rate
@@ -24,6 +27,7 @@ from limbeck.train.settings import Training
 from limbeck.train.watch import Watch, check_weights
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+MOST_BATCHES = 32
 
 
 @dataclass
@@ -34,6 +38,7 @@ class Job:
     loader: Loader
     settings: Training
     run: Run
+    task: Task = CLASSIFICATION
     valid: Images | None = None
     seed: int = 0
     ranks: Ranks = field(default_factory=Ranks)
@@ -49,7 +54,9 @@ def train(job: Job, *, resume: bool = False) -> nn.Module:
 
     Raises:
         LimbeckError: a loss that is not finite, a full disk.
-        SystemExit: 130 or 143 after SIGINT or SIGTERM, once everything is saved.
+        SystemExit: 130 or 143 after SIGINT or SIGTERM, once everything is saved. So it is where the
+            training is over and the signal came during its last evaluation: whoever sent it does
+            not want what comes after a training either, and `resume` goes on with that.
     """
     try:
         trainer = Trainer(job)
@@ -61,12 +68,33 @@ def train(job: Job, *, resume: bool = False) -> nn.Module:
         job.run.close()
 
 
+def prepare(distiller: Distiller, loader: Loader, device: torch.device, task: Task) -> None:
+    """Prepares a distiller with the first batch, or what a balance needs: the first that tells."""
+    if distiller.balanced:
+        inputs, data = telling(distiller, loader, device, task)
+    else:
+        inputs, data = task.signals(next(loader.epoch(0)), device)
+    distiller.prepare(inputs, **data)
+
+
+def telling(
+    distiller: Distiller, loader: Loader, device: torch.device, task: Task
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The first batch that has something for each part, such as a label; else the first."""
+    for batch in itertools.islice(loader.epoch(0), MOST_BATCHES):
+        inputs, data = task.signals(batch, device)
+        if all(bool(n) for n in distiller.items(len(inputs), **data).values()):
+            return inputs, data
+    return task.signals(next(loader.epoch(0)), device)
+
+
 class Trainer:
     """The state of a training and what moves it one step."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.settings = job, job.settings
-        self.step, self.best, self.seconds = 0, -1.0, 0.0
+        self.step, self.seconds = 0, 0.0
+        self.best = -1.0 if job.task.headline.higher else math.inf
         self.distiller = job.distiller.to(job.device)
         if self.settings.channels_last:
             self.distiller.student.to(memory_format=torch.channels_last)
@@ -87,10 +115,9 @@ class Trainer:
             self.total = min(self.total, self.settings.max_steps)
 
     def prepare(self) -> None:
-        """Sizes the projectors on the first batch, their weights drawn from the seed."""
+        """Sizes the projectors, their weights drawn from the seed, and balances terms."""
         torch.manual_seed(derive(self.job.seed, "projectors"))
-        inputs, data = signals(next(self.job.loader.epoch(0)), self.job.device)
-        self.distiller.prepare(inputs, **data)
+        prepare(self.distiller, self.job.loader, self.job.device, self.job.task)
 
     def fit(self) -> None:
         job, steps = self.job, len(self.job.loader)
@@ -109,7 +136,8 @@ class Trainer:
                     self.after_step(watch, job.ranks.any(interrupts.received))
                     if self.step == self.total:
                         break
-        job.run.finish(self.step, self.seconds, self.step * job.loader.plan.rows)
+            job.run.finish(self.step, self.seconds, self.step * job.loader.plan.rows)
+            stop(job.ranks.any(interrupts.received))
 
     def update(self, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """One optimizer step on this rank's share of a batch; returns loss and parts."""
@@ -134,7 +162,7 @@ class Trainer:
         ranks, since DDP averages gradients.
         """
         k, job = self.settings.accumulate, self.job
-        inputs, data = signals(batch, job.device)
+        inputs, data = job.task.signals(batch, job.device)
         if k == 1 and job.ranks.world == 1:
             yield inputs, data, None, True
             return
@@ -200,8 +228,7 @@ class Trainer:
             watch.check()
             check_weights(self.distiller, self.step)
             self.save()
-        if interrupted:
-            raise SystemExit(128 + interrupted)
+        stop(interrupted)
 
     def log_training(self, seen: tuple[float, dict[str, float]], epoch: int) -> None:
         loss, parts = seen
@@ -220,15 +247,19 @@ class Trainer:
 
     def evaluate(self, epoch: int) -> None:
         """Scores the student on the validation images; the best is kept beside the last."""
-        if self.job.valid is None or not self.job.ranks.first:
+        job, valid = self.job, self.job.valid
+        if valid is None or not job.ranks.first:
             return
-        model, reader = self.shipped(), self.distiller.reader
-        score = Score.of(predictions(model, reader.adapt, self.job.valid, workers=self.job.workers))
-        record = {"top1": score.top1, "nll": score.nll, "split": "valid"}
-        self.job.run.write({"kind": "eval", "step": self.step, "epoch": epoch, **record})
-        if score.top1 > self.best:
-            self.best = score.top1
-            self.job.run.save_best(model)
+        model, adapt = self.shipped(), self.distiller.reader.adapt
+        scores = job.task.watched(
+            predictions(model, adapt, valid, workers=job.workers), valid.classes
+        )
+        record = {"kind": "eval", "step": self.step, "epoch": epoch, **scores, "split": "valid"}
+        job.run.write(record)
+        score = scores[job.task.headline.key]
+        if score is not None and job.task.headline.sign * (score - self.best) > 0:
+            self.best = score
+            job.run.save_best(model)
 
     def shipped(self) -> nn.Module:
         """The student that is evaluated and kept: the average where there is one."""
@@ -264,3 +295,9 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.model.load_state_dict(state["average"])
+
+
+def stop(interrupted: int) -> None:
+    """Ends the process as the signal of this number asked, if one came."""
+    if interrupted:
+        raise SystemExit(128 + interrupted)

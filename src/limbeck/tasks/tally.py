@@ -6,7 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.tasks.task import share
+
 BINS = 15
+PROBABILITIES = (
+    "must return logits, got probabilities (non-negative, and every row sums to 1); "
+    "remove its last softmax"
+)
 
 
 class Tally:
@@ -73,6 +79,10 @@ class Tally:
             "confusion": self.confusion.tolist(),
         }
 
+    def fault(self) -> str | None:
+        """Why these were no logits, or None."""
+        return PROBABILITIES if self.probabilities else None
+
     def reliability(self, k: int) -> dict[str, Any]:
         count = int(self.count[k])
         return {
@@ -82,11 +92,6 @@ class Tally:
             "confidence": share(float(self.confidence[k]), count),
             "accuracy": share(float(self.right[k]), count),
         }
-
-
-def share(part: float, whole: float) -> float | None:
-    """The ratio, or None where there is no whole."""
-    return part / whole if whole else None
 
 
 def are_probabilities(logits: Tensor) -> bool:
