@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-OVERHEAD = Path(__file__).parents[1] / "benchmarks" / "overhead.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+OVERHEAD = BENCHMARKS / "overhead.py"
 
 
 def test_overhead_compares_the_ways_of_training() -> None:
@@ -21,3 +22,15 @@ def test_overhead_compares_the_ways_of_training() -> None:
     assert float(measured["plain loop"][1]) == 1
     for name in ("torchdistill", "lightning Trainer"):
         assert name in measured or "'limbeck[frameworks]'" in rows[name]
+
+
+def test_losses_agree_with_their_plain_twins_and_both_are_measured() -> None:
+    command = [sys.executable, str(BENCHMARKS / "losses.py"), "--quick"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    title, *lines = out.splitlines()
+    assert title.split() == ["ms", "plain", "ms", "ratio", "spread", "A/A"]
+    rows = {line[:30].strip(): [float(x) for x in line[30:].split()] for line in lines}
+    assert {"kl", "hint", "rkd_angle", "rkd_angle, best native form", "crd"} <= rows.keys()
+    for milliseconds, plain, ratio, spread, again in rows.values():
+        assert min(milliseconds, plain, ratio, again) > 0
+        assert math.isfinite(milliseconds + plain + ratio + spread + again)

@@ -167,7 +167,7 @@ print(result.exit_code, sorted(heavy), len(result.output) > 100)
 """
 
 
-@each("arguments", [["--help"], ["methods"], ["methods", "kl"], ["train", "-h"], []])
+@each("arguments", [["--help"], ["methods"], ["methods", "kd"], ["train", "-h"], []])
 def test_help_and_methods_wait_for_no_framework(arguments: list[str]) -> None:
     assert python(LAZY, *arguments).stdout.split("\n")[-2] == "0 [] True"
 
@@ -181,11 +181,12 @@ def test_help_begins_with_examples_and_lists_every_command() -> None:
 
 def test_methods_are_listed_and_explained() -> None:
     lines = call("methods").output.splitlines()
-    assert {line.split()[0] for line in lines} >= {"kl", "hint", "attention", "rkd_angle"}
-    assert "Hinton" in call("methods", "kl").output
-    wrong = call("methods", "kll")
+    assert {line.split()[0] for line in lines} >= {"kd", "fitnet", "at", "rkd", "tinybert"}
+    assert "Hinton" in call("methods", "kd").output
+    assert call("methods", "hinton").output == call("methods", "kd").output
+    wrong = call("methods", "dkdd")
     assert (wrong.exit_code, wrong.stdout) == (1, "")
-    assert wrong.stderr.endswith("got 'kll'; did you mean 'kl'?\n")
+    assert wrong.stderr.endswith("got 'dkdd'; did you mean 'dkd'?\n")
 
 
 # ---- a recipe to own
@@ -247,6 +248,7 @@ def test_a_comparison_prints_its_verdict_first(recipe: Path, tmp_path: Path) -> 
     assert (out / "report.html").is_file()
     again = call(*arguments, "--json")
     assert json.loads(again.stdout) == json.loads((out / "compare.json").read_text())
+    assert json.loads(again.stdout)["recipe"] == recipe.stem
 
 
 def test_a_report_prints_its_path(recipe: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_seeds_are_paired() -> None:
 
 VERDICTS: list[tuple[Sequence[float], str, str]] = [
     ([0.03, 0.04, 0.05], "gain", "gain: a beats b by +4.00 points"),
-    ([-0.03, -0.04, -0.05], "loss", "loss: a loses to b by -4.00 points"),
+    ([-0.03, -0.04, -0.05], "loss", "loss: a loses to b by 4.00 points"),
     ([0.05, -0.01, 0.02], "no gain shown", "no gain shown: a against b by +2.00 points"),
     ([0.0, 0.0, 0.0], "no gain shown", "no gain shown: a against b by +0.00 points"),
     ([0.05], "no gain shown", "no gain shown: a against b by +5.00 points (one seed, no interval"),
@@ -162,7 +162,7 @@ def test_a_loss_is_said_first(tmp_path: Path) -> None:
     scores = {**SCORES, "distilled": [0.85, 0.84, 0.80]}
     document = compared(Runs(scores), tmp_path)
     assert document["verdict"]["kind"] == "loss"
-    assert table(document).startswith("loss: distilled loses to labels only by -5.00 points")
+    assert table(document).startswith("loss: distilled loses to labels only by 5.00 points")
 
 
 def test_one_seed_has_no_interval_and_the_document_stays_json(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from tests.networks import Custom, batch, gradients, mlp
 from torch import nn
 
-from limbeck import Distiller, Match, losses, truth
+from limbeck import Balance, Distiller, Match, losses, truth
 from limbeck.errors import LimbeckError
 from limbeck.projectors import linear
 from limbeck.schedules import Linear
@@ -25,7 +25,7 @@ def dynamo() -> Iterator[None]:
 
 
 def prepared(student: nn.Module) -> Distiller:
-    hint = Match(losses.hint, "body", project=linear)
+    hint = Balance(0.5) * Match(losses.hint, "body", project=linear)
     soft = Match(losses.kl, temperature=Linear(4, 1))
     distiller = Distiller(student, mlp(5, seed=1), 0.5 * truth() + Linear(0, 1) * soft + hint)
     torch.manual_seed(0)
@@ -81,11 +81,42 @@ def test_three_forms_of_compiling_to_machine_code_equal_eager(
     compare(form, "inductor")
 
 
-def test_preparing_sees_through_compiled_code_what_is_overwritten() -> None:
+def overwritten() -> Distiller:
     student = Custom(lambda m, x: m.head(m.norm(x).relu_()), norm=nn.BatchNorm1d(4), head=mlp())
     teacher = Custom(lambda m, x: m.norm(x), norm=nn.Linear(4, 4))
-    objective = truth() + Match(losses.hint, "norm")
-    distiller = Distiller(torch.compile(student, backend="eager"), teacher, objective)
+    return Distiller(student, teacher, truth() + Match(losses.hint, "norm"))
+
+
+def by_function(distiller: Distiller, fullgraph: bool) -> Callable[..., object]:
+    return torch.compile(distiller, backend="eager", fullgraph=fullgraph)
+
+
+def by_method(distiller: Distiller, fullgraph: bool) -> Callable[..., object]:
+    distiller.compile(backend="eager", fullgraph=fullgraph)
+    return distiller
+
+
+@pytest.mark.parametrize("compiled", [by_function, by_method])
+@pytest.mark.parametrize("fullgraph", [False, True])
+def test_a_compiled_distiller_must_be_prepared(
+    compiled: Callable[[Distiller, bool], Callable[..., object]], fullgraph: bool
+) -> None:
+    """With fullgraph torch quotes what the error says in one of its own."""
+    error = torch._dynamo.exc.Unsupported if fullgraph else LimbeckError
+    run = compiled(overwritten(), fullgraph)
+    for _ in range(2):
+        with pytest.raises(
+            error, match=r"hides .* from taps; call distiller.prepare\(inputs\) once"
+        ):
+            run(X, target=Y)
+    with torch.no_grad():
+        compiled(overwritten(), False)(X, target=Y)
+
+
+def test_preparing_sees_through_compiled_code_what_is_overwritten() -> None:
+    plain = overwritten()
+    student, teacher = torch.compile(plain.student, backend="eager"), plain.sources["teacher"]
+    distiller = Distiller(student, teacher, plain.objective)
     with torch.no_grad():
         distiller(X, target=Y)
     with pytest.raises(LimbeckError, match="tap 'norm' was overwritten"):

@@ -15,9 +15,9 @@ from limbeck.errors import LimbeckError
 from limbeck.evaluate import evaluate, summary
 from limbeck.evaluate import speed as speed_module
 from limbeck.evaluate.speed import seconds, speed
-from limbeck.evaluate.tally import Tally, are_probabilities
 from limbeck.inputs import Preprocess
 from limbeck.tasks.classification import Score, predictions
+from limbeck.tasks.tally import Tally, are_probabilities
 
 KEYS = {
     *("split", "examples", "top1", "top5", "nll", "ece", "per_class", "classes", "reliability"),

@@ -35,8 +35,12 @@ class Run:
         self.result: dict[str, Any] = torch.load(folder / "result.pt")
 
     def accuracy(self, name: str) -> float:
-        (line,) = [x for x in self.printed.splitlines() if x.startswith(f"{name}: ")]
-        return float(line.split()[1].rstrip("%"))
+        return accuracy(self.printed, name)
+
+
+def accuracy(printed: str, name: str) -> float:
+    (line,) = [x for x in printed.splitlines() if x.startswith(f"{name}: ")]
+    return float(line.removeprefix(f"{name}: ").split()[0].rstrip("%"))
 
 
 def example(name: str) -> str:
@@ -126,3 +130,20 @@ def test_the_hugging_face_trainer_loads_what_it_saved(tmp_path):
 def test_the_hugging_face_trainer_averages_over_accumulated_batches(tmp_path):
     run = Run(tmp_path, frameworks(), "accumulated.py")
     torch.testing.assert_close(run.result["halves"], run.result["whole"])
+
+
+@needs_frameworks
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [("flax_student", "jax"), ("keras_student", "tensorflow"), ("keras_student", "jax")],
+)
+def test_a_student_of_another_framework_gains_from_stored_answers(name, backend, tmp_path):
+    env = {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*frameworks(), example(name)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **env}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert accuracy(done.stdout, "teacher") > 90
+    assert accuracy(done.stdout, "distilled") > accuracy(done.stdout, "labels alone") + 3

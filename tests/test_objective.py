@@ -144,7 +144,7 @@ def test_only_objectives_add_up() -> None:
 
 @pytest.mark.parametrize("weight", ["0.5", None, torch.tensor(0.5)])
 def test_weights_are_numbers_or_schedules(weight: Any) -> None:
-    with pytest.raises(TypeError, match="a weight must be a number or a schedule"):
+    with pytest.raises(TypeError, match="a weight must be a number, a schedule or a Balance"):
         truth() * weight
 
 

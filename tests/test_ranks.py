@@ -16,7 +16,7 @@ from torch import distributed as dist
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from limbeck import Distiller, Match, losses, truth
+from limbeck import Balance, Distiller, Match, losses, truth
 from limbeck.checkpoint import save_weights
 from limbeck.errors import LimbeckError
 from limbeck.projectors import linear
@@ -169,7 +169,42 @@ def sharded_student_alone() -> None:
     distiller(x, target=y)
 
 
+def balanced(folder: Path) -> Seen:
+    """Each rank finds the factors on rows of its own."""
+    seen: Seen = {}
+    for name, wrap in (("ddp", DistributedDataParallel), ("fsdp", fully_shard)):
+        hint = Balance(0.5) * Match(losses.hint, "body", project=linear)
+        objective = truth() + Balance(0.2) * Match(losses.kl, temperature=4) + hint
+        distiller = Distiller(mlp(3), mlp(5, seed=1), objective)
+        torch.manual_seed(0)
+        x, y = batch(ROWS, seed=dist.get_rank())
+        distiller.prepare(x, target=y)
+        seen["factors"] = factors(distiller)
+        with torch.no_grad():
+            parts = distiller(x, target=y).parts
+        seen["values"] = float(parts["truth"]), float(parts["kl"]) / seen["factors"][0]
+        wrapped = wrap(distiller)
+        optimizer = torch.optim.SGD(distiller.parameters(), 0.05)
+        for step in range(5):
+            x, y = batch(ROWS, seed=10 * step + dist.get_rank())
+            wrapped(x, target=y).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        seen[name] = {n: whole(value).clone() for n, value in distiller.state_dict().items()}
+    return seen
+
+
+def factors(distiller: Distiller) -> list[float]:
+    return [float(factor.current) for factor in distiller.objective.factors()]
+
+
+def whole(value: Any) -> Tensor:
+    """A tensor of all ranks."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
 SCENARIOS = (
+    balanced,
     equal_to_one_process,
     projectors_start_alike,
     calls_outside_of_the_wrapper,
@@ -254,6 +289,20 @@ def test_b064_saving_in_the_middle_disturbs_no_rank(folder: Path) -> None:
         assert torch.equal(value, first["saved"][name])
         assert not torch.equal(value, first["trained"][f"student.{name}"])
     assert all(torch.equal(first["trained"][n], second["trained"][n]) for n in first["trained"])
+
+
+def test_b065_balanced_weights_are_those_of_all_ranks(folder: Path) -> None:
+    """Before any wrapper, and bit for bit after five steps."""
+    first, second = seen_by(folder, balanced)
+    assert first["values"] != second["values"]
+    assert first["factors"] == second["factors"]
+    truths, kls = zip(first["values"], second["values"], strict=True)
+    assert first["factors"][0] == pytest.approx(0.2 * sum(truths) / sum(kls), rel=1e-6)
+    for wrapper in ("ddp", "fsdp"):
+        assert first[wrapper].keys() == second[wrapper].keys()
+        assert all(torch.equal(first[wrapper][n], second[wrapper][n]) for n in first[wrapper])
+        names = [name for name in first[wrapper] if name.startswith("objective.weights")]
+        assert [float(first[wrapper][name]) for name in names] == first["factors"]
 
 
 def test_sharded_ranks_equal_one_process(folder: Path) -> None:

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from limbeck import losses as losses
     from limbeck import projectors as projectors
     from limbeck import schedules as schedules
+    from limbeck.balance import Balance as Balance
     from limbeck.distiller import Distiller as Distiller
     from limbeck.objective import Match as Match
     from limbeck.objective import Objective as Objective
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 HOMES = {
+    "Balance": "limbeck.balance",
     "Distiller": "limbeck.distiller",
     "Ensemble": "limbeck.sources",
     "Frozen": "limbeck.sources",

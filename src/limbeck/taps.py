@@ -29,7 +29,7 @@ class Tap:
         self.hint = close(name, filter(None, modules)) if self.fields else ""
         handle = self.module.register_forward_hook(self)
         handle.remove()
-        self.key = handle.id
+        self.key = handle.id  # which no other hook has
         self.seen: list[tuple[Any, int | None]] = []
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:

@@ -20,7 +20,12 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that it runs as a script and inside pytest
 
+import golden_dense
+import golden_feature
 import golden_first
+import golden_logit
+import golden_relation
+import golden_token
 from golden_calls import Method
 
 Array = NDArray[Any]
@@ -83,7 +88,14 @@ def build(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
     return done
 
 
-METHODS: dict[str, Method] = golden_first.METHODS
+METHODS: dict[str, Method] = (
+    golden_first.METHODS
+    | golden_dense.METHODS
+    | golden_feature.METHODS
+    | golden_logit.METHODS
+    | golden_relation.METHODS
+    | golden_token.METHODS
+)
 
 
 def evaluate(

@@ -12,6 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from limbeck import ops
+
 examples = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 seeds, batches = st.integers(0, 2**32 - 1), st.integers(1, 5)
 LAWS = {
@@ -40,9 +42,11 @@ def alike(*shape: int) -> Callable[[int, int], tuple[Tensor, Tensor]]:
     return lambda seed, batch: tuple(normal(seed, 2, batch, *shape))
 
 
-def labels_of(t: Tensor, axis: int = -1) -> Tensor:
-    """Labels that follow the samples: the second class of the source."""
-    return t.nan_to_num(0.0, 0.0, 0.0).topk(2, axis).indices.select(axis, 1)
+def labels_of(t: Any, axis: int = -1) -> Any:
+    """Labels that follow the samples: the second class of the source, in any framework."""
+    table = ops.of(t)
+    t = table.moveaxis(table.float32(t), axis, -1)
+    return table.argsort(table.where(t > -INF, t, -1e30), descending=True)[..., 1]
 
 
 def under(law: str, group: "dict[str, Subject]") -> list[str]:
@@ -76,10 +80,12 @@ class Subject(NamedTuple):
     exempt: frozenset[str] = frozenset()
 
 
-def scored(loss: Callable[..., Tensor], s: Tensor, t: Tensor, **keys: Any) -> tuple[Tensor, Tensor]:
+def scored(
+    loss: Callable[..., Tensor], s: Tensor, *t: Tensor, **keys: Any
+) -> tuple[Tensor, Tensor]:
     """Value and gradient by the student."""
     s = s.detach().clone().requires_grad_()
-    value = loss(s, t, **keys)
+    value = loss(s, *t, **keys)
     (grad,) = torch.autograd.grad(value, s)
     return value.detach(), grad
 

@@ -124,9 +124,9 @@ def test_huge_logits_against_labels_are_finite(name: str) -> None:
 @each("name", DIVERGENCES)
 def test_classes_masked_on_both_sides_are_finite_for_both(name: str) -> None:
     loss, draw, *_ = DIVERGENCES[name]
-    s, t = (x.movedim(1, -1) if name == "kl of maps" else x for x in draw(0, 3))
+    s, t = (x.movedim(1, -1) if name.endswith("of maps") else x for x in draw(0, 3))
     s[..., 1] = t[..., 1] = s[0, ..., 2] = t[0, ..., 2] = -INF
-    s, t = (x.movedim(-1, 1) if name == "kl of maps" else x for x in (s, t))
+    s, t = (x.movedim(-1, 1) if name.endswith("of maps") else x for x in (s, t))
     value, grad = scored(loss, s, t)
     by_source = torch.autograd.grad(loss(s, t.requires_grad_()), t)[0]
     assert finite(value, grad, by_source)
@@ -156,13 +156,13 @@ def test_dead_maps_are_finite(dtype: torch.dtype) -> None:
 @each("dtype", [torch.float64, torch.float32, torch.float16])
 @each("name", RELATIONS)
 def test_coinciding_samples_are_finite(name: str, dtype: torch.dtype) -> None:
-    loss, draw, *_ = RELATIONS[name]
+    loss, draw, _, exempt = RELATIONS[name]
     s, t = (x.to(dtype) for x in draw(0, 4))
     twins, heap = s[[0, 0, 2, 3]], s[[0, 0, 0, 0]]
     for student, source in [(twins, t), (s, t[[1, 1, 1, 2]]), (heap, t), (s, heap), (heap, heap)]:
         value, grad = scored(loss, student, source)
         assert finite(value, grad)
-        assert value >= 0
+        assert value >= 0 or "negativity" in exempt
 
 
 @each("loss", [losses.kl, losses.reverse_kl, losses.hard, losses.cross_entropy])
@@ -219,6 +219,7 @@ def test_a_mask_of_another_shape_is_refused(name: str) -> None:
 def test_one_graph_traced(name: str) -> None:
     loss, draw, *_ = ALL[name]
     s, t = draw(0, 4)
+    torch.compiler.reset()  # all partials share one code, and one limit of recompilations
     traced = torch.compile(loss, fullgraph=True, backend="aot_eager")
     mask = torch.tensor([True, False, True, True])
     value, grad = scored(traced, s, t, mask=mask)

@@ -24,8 +24,10 @@ from tests.train.jobs import (
     weights,
 )
 
-from limbeck import Distiller, Recorded, truth
+from limbeck import Balance, Distiller, Match, Recorded, losses, truth
 from limbeck.errors import LimbeckError
+from limbeck.projectors import conv
+from limbeck.tasks.task import predictions
 from limbeck.train import train
 
 each = pytest.mark.parametrize
@@ -39,6 +41,13 @@ def plain() -> Distiller:
 def everything() -> Distiller:
     """Dropout and batch statistics in the student, a projector, moving weight and temperature."""
     return distiller(rich(), net(norm=True, drop=0.3))
+
+
+def balanced() -> Distiller:
+    """Another first batch or another teacher would find other factors."""
+    hint = Balance(0.5) * Match(losses.hint, "conv", project=conv)
+    soft = Balance(0.2) * Match(losses.kl, temperature=4)
+    return distiller(truth() + soft + hint, net(norm=True, drop=0.3))
 
 
 def recorded() -> Distiller:
@@ -56,6 +65,7 @@ SETTINGS: dict[str, tuple[Make, dict[str, Any]]] = {
     "everything in bfloat16": (everything, {"precision": "bfloat16", "optimizer": "AdamW"}),
     "everything in float16": (everything, {"precision": "float16"}),
     "channels last": (everything, {"channels_last": True}),
+    "balanced": (balanced, {"optimizer": "AdamW", "ema": 0.8}),
     "recorded": (recorded, {"ema": 0.8, "optimizer": "AdamW"}),
     "steps": (plain, {"schedule": "step", "milestones": [0.5, 0.75], "max_steps": 11}),
 }
@@ -121,6 +131,31 @@ def test_b086_projectors_and_their_moments_go_on(tmp_path: Path) -> None:
     assert {float(moments["step"]) for moments in state["optimizer"]["state"].values()} == {5.0}
 
 
+def test_a_factor_is_resumed_and_not_found_anew(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        train(job(tmp_path, balanced(), batches=Signalled(loader(), 4)))
+    before = factors(tmp_path)
+    assert len(before) == 2
+    others = loader(images(24, seed=9))
+    train(job(tmp_path, balanced(), batches=others, resume=True), resume=True)
+    assert equal(factors(tmp_path), before)
+    assert set(load_file(tmp_path / "student.safetensors")) == set(net(norm=True).state_dict())
+
+
+def factors(folder: Path) -> dict[str, Any]:
+    return {
+        n: v for n, v in saved(folder)["distiller"].items() if n.startswith("objective.weights")
+    }
+
+
+def test_a_balance_is_found_on_the_first_batch_with_a_label(tmp_path: Path) -> None:
+    first = next(loader().epoch(0)).ids.tolist()
+    few = loader(images(24, withheld=first))
+    assert bool((next(few.epoch(0)).target == -100).all())
+    train(job(tmp_path, balanced(), batches=few, epochs=1))
+    assert all(0 < float(factor) < float("inf") for factor in factors(tmp_path).values())
+
+
 def test_b086_another_tap_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         train(job(tmp_path, everything(), batches=Signalled(loader(), 4)))
@@ -137,6 +172,33 @@ def test_a_signal_saves_and_leaves_with_its_code(number: int, code: int, tmp_pat
     assert saved(tmp_path)["step"] == 6
     assert [line["step"] for line in timeless(tmp_path)] == [1, 2, 3, 4, 5, 6]
     assert signal.getsignal(number) is before
+
+
+@each(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_the_last_evaluation_leaves_a_whole_training(
+    number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes after a training is not begun; going on trains no more and changes nothing."""
+    straight, broken, valid = tmp_path / "straight", tmp_path / "broken", images(9)
+    expected = weights(train(job(straight, valid=valid)))
+    calls: list[int] = []
+
+    def signalled(*given: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            signal.raise_signal(number)
+        return predictions(*given, **options)
+
+    monkeypatch.setattr("limbeck.train.loop.predictions", signalled)
+    with pytest.raises(SystemExit) as left:
+        train(job(broken, valid=valid))
+    assert left.value.code == code
+    assert equal(load_file(broken / "student.safetensors"), expected)
+    assert equal(saved(broken), saved(straight))
+    assert timeless(broken) == timeless(straight)
+    assert equal(weights(train(job(broken, valid=valid, resume=True), resume=True)), expected)
+    assert timeless(broken) == timeless(straight)
+    assert len(calls) == 3
 
 
 def test_a_second_interrupt_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,9 @@ B batch, C classes, T temperature, s and t logits of student and source, q = sof
 p = softmax(t / T). `axis` is where the classes are; every other axis holds items.
 """
 
-import math
 from typing import Any
 
-from limbeck import ops
-from limbeck.losses import reduction
+from limbeck.losses import reduction, sides
 
 
 def kl(
@@ -52,9 +50,9 @@ def kl(
         Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015,
         arXiv 1503.02531. Code that uses an element mean divides by C as well: C times smaller.
     """
-    table, s, t = _logits(s, t, axis)
+    table, s, t = sides.logits(s, t, axis)
     if mask is None and weight is None:
-        valid = reduction.divisor(table, math.prod(s.shape[:-1]), count)
+        valid = reduction.divisor(table, table.size(s) // s.shape[-1], count)
         return table.total_kl(s, t, temperature, temperature**2 / valid)
     if mask is not None:
         mask = reduction.valid(table, mask, s.shape[:-1])
@@ -128,8 +126,8 @@ def cross_entropy(
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
-    table, s = _classes_last(s, axis)
-    target, integer = _targets(table, target, s, axis)
+    table, s = sides.classes_last(s, axis)
+    target, integer = sides.targets(table, target, s, axis)
     if integer and mask is None and weight is None and not label_smoothing:
         total, labels = table.total_cross_entropy(s, target)
         return total / reduction.divisor(table, labels, count)
@@ -169,42 +167,9 @@ def hard(
         Touvron et al., "Training data-efficient image transformers", ICML 2021, arXiv 2012.12877
         (hard distillation); Lee, "Pseudo-label", ICML workshop 2013.
     """
-    table, s, t = _logits(s, t, axis)
+    table, s, t = sides.logits(s, t, axis)
     if mask is not None:
         mask = reduction.valid(table, mask, s.shape[:-1])
         s, t = reduction.only(table, mask, s, t)
     items = table.cross_entropy(s, table.argmax(t))
     return reduction.mean(table, items, mask, weight, count)
-
-
-def _classes_last(s: Any, axis: int) -> tuple[Any, Any]:
-    """The operations, and logits in float32 or better with the classes last."""
-    if s.shape[axis] < 2:
-        raise ValueError(
-            f"logits must have at least 2 classes, got shape {tuple(s.shape)} with axis {axis}; "
-            "a softmax over one class is constant: give a sigmoid head as two logits (0, z)"
-        )
-    table = ops.of(s)
-    s = table.float32(s)
-    return table, s if axis == -1 else table.moveaxis(s, axis, -1)
-
-
-def _logits(s: Any, t: Any, axis: int) -> tuple[Any, Any, Any]:
-    """The operations, and both sides in float32 or better with the classes last."""
-    reduction.same_shape(s, t)
-    table, s = _classes_last(s, axis)
-    return table, s, _classes_last(t, axis)[1]
-
-
-def _targets(table: Any, target: Any, s: Any, axis: int) -> tuple[Any, bool]:
-    """Targets beside logits whose classes are last, and whether they are class indices."""
-    if table.integer(target):
-        if target.shape != s.shape[:-1]:
-            raise ValueError(
-                f"labels must have the items' shape {tuple(s.shape[:-1])}, "
-                f"got {tuple(target.shape)}"
-            )
-        return target, True
-    target = table.moveaxis(table.float32(target), axis, -1)
-    reduction.same_shape(s, target)
-    return target, False

@@ -1,6 +1,5 @@
 """The one reducer: a weighted sum over valid items, divided once."""
 
-import math
 from numbers import Real
 from types import ModuleType
 from typing import Any
@@ -19,7 +18,7 @@ def valid(ops: ModuleType, mask: Any, shape: tuple[int, ...]) -> Any:
     """`mask` as booleans of the items' `shape`; a prefix of it, such as (B,), is extended."""
     if tuple(mask.shape) != tuple(shape)[: mask.ndim]:
         raise ValueError(f"mask must have the items' shape {tuple(shape)}, got {tuple(mask.shape)}")
-    return ops.expand(widened(ops, mask, len(shape)) != 0, tuple(shape))
+    return ops.expand(ops.boolean(widened(ops, mask, len(shape))), tuple(shape))
 
 
 def widened(ops: ModuleType, x: Any, ndim: int) -> Any:
@@ -30,10 +29,10 @@ def widened(ops: ModuleType, x: Any, ndim: int) -> Any:
 def mean(ops: ModuleType, items: Any, mask: Any, weight: Any, count: Any) -> Any:
     """sum_i weight_i items_i over the valid items, divided by `count` or by how many are valid."""
     if weight is not None:
-        items = items * widened(ops, weight, items.ndim)
+        items = items * ops.cast(widened(ops, weight, items.ndim), items)
     if mask is not None:
         items = ops.where(mask, items, 0)
-    valid = math.prod(items.shape) if mask is None else ops.sum(mask)
+    valid = ops.size(items) if mask is None else ops.count(mask, items)
     return ops.sum(items) / divisor(ops, valid, count)
 
 

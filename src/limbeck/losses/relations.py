@@ -3,10 +3,10 @@
 B samples, D features of a sample (everything but the first axis, flattened); widths may differ.
 """
 
+import math
 from typing import Any
 
-from limbeck import ops
-from limbeck.losses import reduction
+from limbeck.losses import batches, reduction
 
 
 def rkd_distance(s: Any, t: Any, *, mask: Any = None) -> Any:
@@ -37,29 +37,31 @@ def rkd_distance(s: Any, t: Any, *, mask: Any = None) -> Any:
         Park et al., "Relational knowledge distillation", CVPR 2019, arXiv 1904.05068; weight 25.
         The authors average over B^2 entries: (B - 1)/B times this.
     """
-    table, s, t, alive = _embeddings(s, t, mask)
-    pairs = alive[:, None] & alive[None, :] & ~table.eye(len(s), s)
-    relative = (_relative_distances(table, x, pairs) for x in (s, t))
-    return reduction.mean(table, table.huber(*relative), pairs, None, None)
+    table, s, t, alive = batches.embeddings(s, t, mask)
+    n = batches.number(table, alive, s)
+    d_s, d_t = (_relative_distances(table, x, alive) for x in (s, t))
+    return table.total_huber(d_s, d_t) / reduction.divisor(table, n * (n - 1), None)
 
 
-def rkd_angle(s: Any, t: Any, *, mask: Any = None) -> Any:
+def rkd_angle(s: Any, t: Any, *, samples: int | None = None, mask: Any = None) -> Any:
     """Relational distillation of the angles between samples.
 
     mean over ordered triples of distinct samples (a, b, c) of huber(cos_s - cos_t), cos the cosine
     of the angle at a between b and c. Where two samples coincide the cosine is 0 with gradient 0;
-    fewer than three samples give 0. Memory grows as B^2 D + B^3.
+    fewer than three samples give 0. Time and memory grow as B^3, or as B^2 and `samples`.
 
     Args:
         s: student embeddings (B, ...).
         t: source embeddings (B, ...), of any width.
+        samples: how many triples to average over instead of all; the same places in the batch at
+            every call, spread evenly, which is a fair draw where batches are shuffled.
         mask: samples (B,) that count.
 
     Returns:
         A scalar >= 0 without unit.
 
     Raises:
-        ValueError: batches that differ.
+        ValueError: batches that differ, `samples` below 1 or of an unknown batch in a graph.
 
     Example:
         >>> import numpy as np
@@ -71,41 +73,67 @@ def rkd_angle(s: Any, t: Any, *, mask: Any = None) -> Any:
         Park et al., "Relational knowledge distillation", CVPR 2019, arXiv 1904.05068; weight 50.
         The authors average over B^3 entries: (B - 1)(B - 2)/B^2 times this.
     """
-    table, s, t, alive = _embeddings(s, t, mask)
-    apart = ~table.eye(len(s), s) & alive[:, None] & alive[None, :]
-    n = table.sum(alive)
-    triples = apart[:, :, None] & apart[:, None, :] & (n > 2)
-    cosines = (_cosines(table, x) for x in (s, t))
-    count = table.at_least(n * (n - 1) * (n - 2), 1)
-    return reduction.mean(table, table.huber(*cosines), triples, None, count)
+    table, s, t, alive = batches.embeddings(s, t, mask)
+    batch, n = s.shape[0], batches.number(table, alive, s)
+    s, t = (batches.square_distances(table, x, alive) for x in (s, t))
+    if samples is not None:
+        if samples < 1 or batch is None:
+            raise ValueError(
+                f"samples must be at least 1 of a batch of known size, got {samples} of {batch}; "
+                "leave it out for all"
+            )
+        if samples < math.perm(batch, 3):
+            return _sampled_angle(table, s, t, alive, samples)
+    total = table.total_huber(table.cosines(s), table.cosines(t))
+    total = batches.unless_fewer(table, 3, n, total)
+    return total / reduction.divisor(table, n * (n - 1) * (n - 2), None)
 
 
-def _embeddings(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
-    """The operations, both sides as float rows (B, D), and which samples count."""
-    if s.shape[0] != t.shape[0]:
-        raise ValueError(
-            f"student and source must have one batch, got {tuple(s.shape)} and {tuple(t.shape)}"
-        )
-    table = ops.of(s)
-    s, t = table.rows(table.float32(s)), table.rows(table.float32(t))
-    if mask is None:
-        return table, s, t, table.any(table.eye(len(s), s), 1)
-    alive = reduction.valid(table, mask, s.shape[:1])
-    return table, *reduction.only(table, alive, s, t), alive
-
-
-def _relative_distances(table: Any, x: Any, pairs: Any) -> Any:
+def _relative_distances(table: Any, x: Any, alive: Any) -> Any:
     """Distances over the mean of the positive ones."""
-    d = table.where(pairs, table.distances(x), 0)
-    positive = table.at_least(table.sum(d > 0), 1)
-    mu = table.sum(d) / positive
+    square = batches.square_distances(table, x, alive)
+    apart = square > 0
+    d = table.where(apart, table.sqrt(table.where(apart, square, 1)), 0)
+    mu = table.sum(d) / table.at_least(table.count(apart, d), 1)
     return d / table.where(mu > 0, mu, 1)
 
 
-def _cosines(table: Any, x: Any) -> Any:
-    """cos[a, b, c] of the angle at a between b and c (B, B, B)."""
-    difference = x[None, :, :] - x[:, None, :]
-    square = table.sum(difference**2, -1)
-    length = table.sqrt(table.where(square > 0, square, 1))
-    unit = table.where((square > 0)[..., None], difference / length[..., None], 0)
-    return table.matmul(unit, table.moveaxis(unit, 1, 2))
+def _sampled_angle(table: Any, s: Any, t: Any, alive: Any, samples: int) -> Any:
+    """`rkd_angle` of squared distances over some of the triples."""
+    batch = s.shape[0]
+    a, b, c = _triples(table, batch, samples, s)
+
+    def cosine(x: Any) -> Any:
+        flat = table.reshape(x, (batch * batch,))
+        return _cosine(
+            table, *(table.take(flat, i) for i in (a * batch + b, a * batch + c, b * batch + c))
+        )
+
+    if alive is not None:
+        alive = table.take(alive, a) & table.take(alive, b) & table.take(alive, c)
+    return reduction.mean(table, table.huber(cosine(s), cosine(t)), alive, None, None)
+
+
+def _cosine(table: Any, ab: Any, ac: Any, bc: Any) -> Any:
+    """The law of cosines: of squared distances, the cosine at a."""
+    apart = (ab > 0) & (ac > 0)
+    lengths = table.sqrt(table.where(apart, ab, 1)) * table.sqrt(table.where(apart, ac, 1))
+    return table.where(apart, (ab + ac - bc) / (2 * lengths), 0)
+
+
+def _triples(table: Any, batch: int, samples: int, like: Any) -> tuple[Any, Any, Any]:
+    """Distinct ordered triples of distinct places in the batch, evenly spread over all of them.
+
+    Triples are counted through in steps that share no factor with how many there are, so that
+    neither place lingers.
+    """
+    each = (batch - 1) * (batch - 2)
+    step = batch * each // samples
+    while math.gcd(step, batch * each) > 1:
+        step -= 1
+    code = table.arange(samples, like) * step
+    a, b, c = code // each, code % each // (batch - 2), code % (batch - 2)
+    b = b + table.cast(b >= a, b)
+    low, high = table.minimum(a, b), table.maximum(a, b)
+    c = c + table.cast(c >= low, c)
+    return a, b, c + table.cast(c >= high, c)

@@ -30,10 +30,13 @@ def find(kind: type) -> ModuleType:
         framework = base.__module__.partition(".")[0]
         if framework == "torch":
             import limbeck.ops.torch as table
-
-            return table
-        if framework == "numpy":
+        elif framework in ("jax", "jaxlib"):
+            import limbeck.ops.jax as table
+        elif framework == "tensorflow":
+            import limbeck.ops.tensorflow as table
+        elif framework == "numpy":
             import limbeck.ops.numpy as table
-
-            return table
-    raise LimbeckError(f"an array must be a torch tensor or a numpy array, got {kind.__name__}")
+        else:
+            continue
+        return table
+    raise LimbeckError(f"an array must be of torch, JAX, TensorFlow or NumPy, got {kind.__name__}")

@@ -1,5 +1,6 @@
 """The array operations of the losses for NumPy arrays: values only."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Axis = int | tuple[int, ...] | None
 
 abs = np.abs
 all = np.all
@@ -17,6 +19,8 @@ concat = np.concatenate
 cumsum = np.cumsum
 exp = np.exp
 expand = np.broadcast_to
+expm1 = np.expm1
+isnan = np.isnan
 log = np.log
 matmul = np.matmul
 max = np.max
@@ -47,6 +51,11 @@ def float32(x: Array) -> Array:
     return x if x.dtype == np.float64 else x.astype(np.float32)
 
 
+def eps(x: Array) -> float:
+    """The relative spacing of the numbers of `x`."""
+    return float(np.finfo(x.dtype).eps)
+
+
 def integer(x: Array) -> bool:
     return not np.issubdtype(x.dtype, np.floating)
 
@@ -61,6 +70,21 @@ def zeros(shape: tuple[int, ...], like: Array) -> Array:
     return np.zeros(shape, like.dtype)
 
 
+def boolean(x: Array) -> Array:
+    """True where a number is not 0."""
+    return x != 0
+
+
+def size(x: Array, axis: int | None = None) -> int:
+    """How many entries, of an axis or in all."""
+    return x.size if axis is None else x.shape[axis]
+
+
+def count(x: Array, like: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """How many are true, as a number of the type of `like`."""
+    return np.sum(x, axis, like.dtype, keepdims=keepdims)
+
+
 def cast(x: Array, like: Array) -> Array:
     """Numbers or booleans in the type of `like`."""
     return x.astype(like.dtype)
@@ -72,11 +96,12 @@ def relu(x: Array) -> Array:
 
 def softplus(x: Array) -> Array:
     """log(1 + exp(x))."""
-    return np.logaddexp(x, 0)
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp(x, 0)
 
 
 def log_sigmoid(x: Array) -> Array:
-    return -np.logaddexp(-x, 0)
+    return -softplus(-x)
 
 
 def sigmoid(x: Array) -> Array:
@@ -91,6 +116,29 @@ def sort(x: Array, descending: bool = False) -> Array:
 def argsort(x: Array, descending: bool = False) -> Array:
     """The order of the last axis; of equal entries the first comes first."""
     return np.argsort(-x if descending else x, -1, kind="stable")
+
+
+def select(x: Array, index: Sequence[int]) -> Array:
+    """The entries `index` of the last axis, in that order."""
+    return np.take(x, index, -1)
+
+
+def put(x: Array, index: Array, value: float) -> Array:
+    """`x` with `value` at index[..., k] of the last axis, for every k."""
+    x = x.copy()
+    np.put_along_axis(x, index, value, -1)
+    return x
+
+
+def layer_norm(x: Array, eps: float) -> Array:
+    """The last axis with mean 0 and variance 1, `eps` joining the variance."""
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps)
+
+
+def top(x: Array, k: int) -> Array:
+    """The indices of the k largest entries of the last axis, the largest first."""
+    return argsort(x, descending=True)[..., :k]
 
 
 def one_hot(index: Array, n: int, like: Array) -> Array:
@@ -128,6 +176,30 @@ def kl(s: Array, t: Array, temperature: Any) -> Array:
         return (p * np.where(p > 0, log_p - log_q, 0)).sum(-1)
 
 
+def uncorrelated(x: Array, y: Array, counts: Array, axis: int) -> tuple[Array, Array]:
+    """1 - corr(exp x, exp y) along `axis` over the entries that count; and where neither side is
+    constant, which has no correlation.
+    """
+    units, n = [], np.maximum(counts.sum(axis, keepdims=True), 1)
+    for side in (x, y):
+        side = np.where(counts, side, -3e38)
+        e = np.exp(side - np.maximum(side.max(axis, keepdims=True), -3e38))
+        e = np.where(counts, e - e.sum(axis, keepdims=True) / n, 0)
+        length = np.sqrt((e**2).sum(axis, keepdims=True))
+        units.append(e / np.where(length > 0, length, 1))
+    known = (units[0] != 0).any(axis) & (units[1] != 0).any(axis)
+    return ((units[0] - units[1]) ** 2).sum(axis) / 2, known
+
+
+def mixed_kl(s: Array, t: Array, share: Any) -> Array:
+    """Rows of KL(p || m), m = share p + (1 - share) q, p = softmax(t), q = softmax(s)."""
+    log_q, log_p = (np.maximum(log_softmax(x), -3e38) for x in (s, t))
+    with np.errstate(divide="ignore"):
+        log_share, log_rest = np.log(share), np.log1p(-np.asarray(share))
+    ratio = np.logaddexp(log_q - log_p + log_rest, log_share)
+    return -(np.exp(log_p) * (ratio - np.logaddexp(log_rest, log_share))).sum(-1)
+
+
 def total_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
     """`factor` times the sum of the rows of `kl`."""
     return factor * kl(s, t, temperature).sum()
@@ -158,6 +230,15 @@ def mean_log_softmax(x: Array) -> Array:
     return np.where(alive, log_q, 0).sum(-1) / alive.sum(-1)
 
 
+def binary_kl(s: Array, t: Array) -> Array:
+    """Elementwise KL(Bernoulli(sigmoid(t)) || Bernoulli(sigmoid(s)))."""
+    yes, no = (
+        np.maximum(log_sigmoid(a), -3e38) - np.maximum(log_sigmoid(b), -3e38)
+        for a, b in ((t, s), (-t, -s))
+    )
+    return sigmoid(t) * yes + sigmoid(-t) * no
+
+
 def pool(x: Array, size: tuple[int, int]) -> Array:
     """Adaptive average pooling of (B, C, H, W)."""
     for axis, bins in zip((2, 3), size, strict=True):
@@ -168,15 +249,86 @@ def pool(x: Array, size: tuple[int, int]) -> Array:
     return x
 
 
+def bilinear(x: Array, size: tuple[int, int]) -> Array:
+    """(B, C, H, W) at another size, between the centres of the four closest entries."""
+    for axis, n in zip((2, 3), size, strict=True):
+        old = x.shape[axis]
+        at = np.clip((np.arange(n) + 0.5) * old / n - 0.5, 0, old - 1).astype(x.dtype)
+        low = at.astype(int)
+        share = np.expand_dims(at - low, list(range(1, 4 - axis)))
+        high = np.take(x, np.minimum(low + 1, old - 1), axis)
+        x = np.take(x, low, axis) * (1 - share) + high * share
+    return x
+
+
+def max_pool(x: Array, window: tuple[int, int]) -> Array:
+    """Largest of windows side by side of (B, C, H, W); the last may reach over the edge."""
+    for axis, step in zip((2, 3), window, strict=True):
+        x = np.maximum.reduceat(x, np.arange(0, x.shape[axis], step), axis)
+    return x
+
+
+def nearest(x: Array, size: tuple[int, int]) -> Array:
+    """The last two axes at another size: entry i of an axis is entry floor(i * old / new)."""
+    for axis, n in zip((-2, -1), size, strict=True):
+        x = np.take(x, np.arange(n) * x.shape[axis] // n, axis)
+    return x
+
+
+def recomputed(function: Callable[..., Array], *arrays: Array) -> Array:
+    """function(*arrays), whose intermediates are computed again for the gradient, not kept."""
+    return function(*arrays)
+
+
+def svd(x: Array) -> tuple[Array, Array]:
+    """Singular values (..., R) and right singular vectors (..., D, R) of matrices (..., N, D)."""
+    _, sigma, v = np.linalg.svd(x, full_matrices=False)
+    return sigma, v.swapaxes(-1, -2)
+
+
+def unit(x: Array) -> Array:
+    """Vectors of the last axis at length 1; one of zeros stays, with a finite gradient."""
+    length = np.linalg.norm(x, axis=-1, keepdims=True)
+    return x / np.where(length > 0, length, 1)
+
+
 def huber(x: Array, y: Array) -> Array:
     """Elementwise: d**2 / 2 up to |d| = 1, |d| - 1/2 beyond."""
     d = np.abs(x - y)
     return np.where(d < 1, d**2 / 2, d - 0.5)
 
 
-def distances(x: Array) -> Array:
-    """Euclidean distances of the rows (B, B)."""
-    return np.sqrt(((x[:, None] - x[None]) ** 2).sum(-1))
+def total_squares(x: Array, y: Array) -> Array:
+    """The sum of the squared differences."""
+    return ((x - y) ** 2).sum()
+
+
+def total_huber(x: Array, y: Array) -> Array:
+    """The sum of `huber`."""
+    return huber(x, y).sum()
+
+
+def square_distances(x: Array) -> Array:
+    """Squared Euclidean distances of the rows (B, B), exactly 0 where rows coincide."""
+    return ((x[:, None] - x[None]) ** 2).sum(-1)
+
+
+def cosines(square: Array) -> Array:
+    """cos[a, b, c] at a between b and c, of squared distances; 0 where b or c is at distance 0."""
+    inverse = np.where(square > 0, 1 / np.sqrt(np.where(square > 0, square, 1)), 0)
+    sides = square[:, :, None] + square[:, None, :] - square
+    return sides * inverse[:, :, None] * inverse[:, None, :] / 2
+
+
+def dots(x: Array, rows: Array, index: Array) -> Array:
+    """x[b] . rows[index[b, k]] (B, K), without a gradient."""
+    return np.einsum("bd,bkd->bk", x, rows[index])
+
+
+def nce(x: Array, rows: Array, index: Array, shift: Any) -> Array:
+    """(B,): softplus(-l_0) + sum_k>0 softplus(l_k), l_k = x[b] . rows[index[b, k]] - shift."""
+    logits = dots(x, rows, index) - shift
+    return softplus(-logits[:, 0]) + softplus(logits[:, 1:]).sum(-1)
 
 
 def rows(x: Array) -> Array:

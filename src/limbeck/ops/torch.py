@@ -1,6 +1,6 @@
 """The array operations of the losses for torch tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn._reduction import get_enum
+from torch.utils.checkpoint import checkpoint
+
+from limbeck.ops.torch_mixtures import mixed_kl as mixed_kl
+from limbeck.ops.torch_mixtures import uncorrelated as uncorrelated
+from limbeck.ops.torch_samples import cosines as cosines
+from limbeck.ops.torch_samples import dots as dots
+from limbeck.ops.torch_samples import nce as nce
+from limbeck.ops.torch_samples import square_distances as square_distances
 
 Axis = int | tuple[int, ...] | None
 PRECISE = (torch.float32, torch.float64)
@@ -21,6 +29,8 @@ any = torch.any
 cumsum = torch.cumsum
 detach = torch.Tensor.detach
 exp = torch.exp
+expm1 = torch.expm1
+isnan = torch.isnan
 log = torch.log
 maximum = torch.maximum
 minimum = torch.minimum
@@ -35,6 +45,8 @@ where = torch.where
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """In the precision of the arrays, whatever autocast says."""
+    if not torch.is_autocast_enabled(a.device.type):
+        return torch.matmul(a, b)
     with torch.autocast(a.device.type, enabled=False):
         return torch.matmul(a, b)
 
@@ -44,8 +56,28 @@ def float32(x: Tensor) -> Tensor:
     return x if x.dtype in PRECISE else x.to(torch.float32)
 
 
+def eps(x: Tensor) -> float:
+    """The relative spacing of the numbers of `x`."""
+    return torch.finfo(x.dtype).eps
+
+
 def integer(x: Tensor) -> bool:
     return not x.is_floating_point()
+
+
+def boolean(x: Tensor) -> Tensor:
+    """True where a number is not 0."""
+    return x != 0
+
+
+def size(x: Tensor, axis: int | None = None) -> int:
+    """How many entries, of an axis or in all."""
+    return x.numel() if axis is None else x.shape[axis]
+
+
+def count(x: Tensor, like: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """How many are true, as a number of the type of `like`."""
+    return x.sum(axis, keepdims, dtype=like.dtype)
 
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -121,6 +153,21 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(-1, index)
 
 
+def put(x: Tensor, index: Tensor, value: float) -> Tensor:
+    """`x` with `value` at index[..., k] of the last axis, for every k."""
+    return x.scatter(-1, index, value)
+
+
+def top(x: Tensor, k: int) -> Tensor:
+    """The indices of the k largest entries of the last axis, the largest first."""
+    return x.topk(k).indices
+
+
+def select(x: Tensor, index: Sequence[int]) -> Tensor:
+    """The entries `index` of the last axis, in that order."""
+    return x.index_select(-1, torch.as_tensor(index, device=x.device))
+
+
 def one_hot(index: Tensor, n: int, like: Tensor) -> Tensor:
     """(...,) to (..., n) in the type of `like`; an index out of range is a row of zeros."""
     return (index[..., None] == torch.arange(n, device=index.device)).to(like.dtype)
@@ -153,6 +200,23 @@ def _kl(s: Tensor, t: Tensor, temperature: Any, axis: int | None, factor: float)
     return _KL.apply(s, t, temperature, axis, factor)
 
 
+def tempered(
+    x: Tensor, temperature: float, scratch: Tensor | None = None, out: Tensor | None = None
+) -> Tensor:
+    """log softmax(x / T), finite."""
+    x = x if temperature == 1 else torch.div(x, temperature, out=scratch)
+    return torch.log_softmax(x, -1, out=out).clamp_(min=LOWEST)
+
+
+def compared(
+    log_q: Tensor, log_p: Tensor, out: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """p, log p/q and q - p: the first in `out`, the others in the memory of the arguments."""
+    p = torch.exp(log_p, out=out)
+    ratio = log_p.sub_(log_q)
+    return p, ratio, log_q.exp_().sub_(p)
+
+
 class _KL(torch.autograd.Function):
     """`kl` at a fixed temperature; the native op is NaN where both sides are -inf."""
 
@@ -160,11 +224,7 @@ class _KL(torch.autograd.Function):
     def forward(
         ctx: Any, s: Tensor, t: Tensor, temperature: float, axis: int | None, factor: float
     ) -> Tensor:
-        log_q = torch.log_softmax(s / temperature, -1).clamp_(min=LOWEST)
-        log_p = torch.log_softmax(t / temperature, -1).clamp_(min=LOWEST)
-        p = log_p.exp()
-        ratio = log_p.sub_(log_q)
-        by_s = log_q.exp_().sub_(p)
+        p, ratio, by_s = compared(tempered(s, temperature), tempered(t, temperature))
         if ctx.needs_input_grad[1]:
             pieces = p * ratio
             ctx.save_for_backward(by_s, p.mul_(ratio.sub_(pieces.sum(-1, keepdim=True))))
@@ -214,6 +274,11 @@ def log_softmax(x: Tensor) -> Tensor:
     return torch.log_softmax(x, -1)
 
 
+def layer_norm(x: Tensor, eps: float) -> Tensor:
+    """The last axis with mean 0 and variance 1, `eps` joining the variance."""
+    return F.layer_norm(x, x.shape[-1:], eps=eps)
+
+
 def softmax(x: Tensor) -> Tensor:
     return torch.softmax(x, -1)
 
@@ -229,9 +294,71 @@ def mean_log_softmax(x: Tensor) -> Tensor:
     return torch.where(alive, log_q, 0).sum(-1) / alive.sum(-1)
 
 
+def binary_kl(s: Tensor, t: Tensor) -> Tensor:
+    """Elementwise KL(Bernoulli(sigmoid(t)) || Bernoulli(sigmoid(s)))."""
+    return _BinaryKL.apply(s, t)
+
+
+class _BinaryKL(torch.autograd.Function):
+    """`binary_kl` whose gradient is exactly 0 at equality, and finite where both sides are -inf."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, t: Tensor) -> Tensor:
+        p, not_p, q, not_q = (x.sigmoid() for x in (t, -t, s, -s))
+        log_p, log_not_p, log_q, log_not_q = (
+            F.logsigmoid(x).clamp_(min=LOWEST) for x in (t, -t, s, -s)
+        )
+        yes, no = log_p - log_q, log_not_p - log_not_q
+        ctx.save_for_backward(q * not_p - p * not_q, p * not_p * (yes - no))
+        return p * yes + not_p * no
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
+        ctx: Any, *grad_outputs: Any
+    ) -> tuple[Tensor, ...]:
+        return tuple(by * grad_outputs[0] for by in ctx.saved_tensors)
+
+
 def pool(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Adaptive average pooling of (B, C, H, W)."""
     return F.adaptive_avg_pool2d(x, size)
+
+
+def bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) at another size, between the centres of the four closest entries."""
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+def max_pool(x: Tensor, window: tuple[int, int]) -> Tensor:
+    """Largest of windows side by side of (B, C, H, W); the last may reach over the edge."""
+    return F.max_pool2d(x, window, ceil_mode=True)
+
+
+def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The last two axes at another size: entry i of an axis is entry floor(i * old / new)."""
+    for axis, n in zip((-2, -1), size, strict=True):
+        if x.shape[axis] != n:
+            index = torch.arange(n, device=x.device) * x.shape[axis] // n
+            x = x.index_select(axis, index)
+    return x
+
+
+def recomputed(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
+    """function(*arrays), whose intermediates are computed again for the gradient, not kept."""
+    return checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False)
+
+
+def svd(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values (..., R) and right singular vectors (..., D, R) of matrices (..., N, D)."""
+    _, sigma, v = torch.linalg.svd(x, full_matrices=False)
+    return sigma, v.mT
+
+
+def unit(x: Tensor) -> Tensor:
+    """Vectors of the last axis at length 1; one of zeros stays, with a finite gradient."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / length.masked_fill(length == 0, 1)
 
 
 def huber(x: Tensor, y: Tensor) -> Tensor:
@@ -239,9 +366,14 @@ def huber(x: Tensor, y: Tensor) -> Tensor:
     return F.smooth_l1_loss(x, y, reduction="none")
 
 
-def distances(x: Tensor) -> Tensor:
-    """Euclidean distances of the rows (B, B); coinciding rows have distance and gradient 0."""
-    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+def total_squares(x: Tensor, y: Tensor) -> Tensor:
+    """The sum of the squared differences."""
+    return F.mse_loss(x, y, reduction="sum")
+
+
+def total_huber(x: Tensor, y: Tensor) -> Tensor:
+    """The sum of `huber`."""
+    return F.smooth_l1_loss(x, y, reduction="sum")
 
 
 def rows(x: Tensor) -> Tensor:

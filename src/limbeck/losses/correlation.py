@@ -1,0 +1,129 @@
+"""Losses on logits that compare the samples of a batch as well as the classes.
+
+N samples (every axis but the classes, flattened), C classes, P and Q softened probabilities of
+source and student (N, C). They see the batch that they are given.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from limbeck.losses import reduction, sides
+
+
+def dist(
+    s: Any,
+    t: Any,
+    *,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+    temperature: Any = 1.0,
+    axis: int = -1,
+    mask: Any = None,
+) -> Any:
+    """Correlation of the classes of a sample, and of the samples of a class (DIST).
+
+    T^2 * [b (1 - mean_i corr(P_i., Q_i.)) + g (1 - mean_c corr(P_.c, Q_.c))], b = `beta`,
+    g = `gamma`, corr Pearson's. Where one of the two is constant there is no correlation: that
+    sample or class does not count, so that a batch of one has no second part. Classes that are -inf
+    on both sides do not count. With `axis=1`, maps (B, C, H, W) take every pixel as a sample.
+
+    Args:
+        s: student logits with C on `axis`.
+        t: source logits of the same shape.
+        beta, gamma: weights of the two parts.
+        temperature: T > 0, a number or a scalar array.
+        axis: where the classes are.
+        mask: samples that count, of the shape without `axis` or a prefix of it.
+
+    Returns:
+        A scalar in [0, 2 T^2 (beta + gamma)]; 0 where both sides are equal.
+
+    Raises:
+        ValueError: shapes that differ, a single class.
+
+    Example:
+        >>> import numpy as np
+        >>> t = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]])
+        >>> round(float(dist(t, t)), 6), round(float(dist(t[::-1], t)), 6)
+        (0.0, 3.335554)
+
+    Paper:
+        Huang et al., "Knowledge distillation from a stronger teacher", NeurIPS 2022,
+        arXiv 2205.10536; weight 2 with T = 4 (CIFAR-100) or T = 1 (ImageNet). Same scale as the
+        authors' code, whose eps of 1e-8 is not 0 at equality; the paper has no T^2.
+    """
+    table, s, t, counts = _samples(s, t, axis, mask)
+    log_q, log_p = (table.log_softmax(x / temperature) for x in (s, t))
+    classes, samples = (_uncorrelated(table, log_q, log_p, counts, axis) for axis in (-1, 0))
+    return (beta * classes + gamma * samples) * temperature**2
+
+
+def mlkd(
+    s: Any,
+    t: Any,
+    *,
+    temperatures: Sequence[float] = (4.0, 3.0, 5.0, 2.0, 6.0),
+    axis: int = -1,
+    mask: Any = None,
+) -> Any:
+    """Multi-level logit distillation: instances, samples against samples, classes against classes.
+
+    sum_T [T^2 mean_i KL(P_i || Q_i) + ||PP' - QQ'||^2 / N + ||P'P - Q'Q||^2 / C], squared Frobenius
+    norms. N and C are those that count: samples by `mask`, classes that are not -inf on both sides
+    throughout. The third part grows with N.
+
+    Args:
+        s: student logits with C on `axis`.
+        t: source logits of the same shape.
+        temperatures: every T of the sum.
+        axis, mask: as in `dist`.
+
+    Returns:
+        A scalar >= 0; 0 where both sides are equal.
+
+    Raises:
+        ValueError: shapes that differ, a single class.
+
+    Example:
+        >>> import numpy as np
+        >>> s, t = np.array([[1.0, 2.0, 0.5]]), np.array([[2.0, 1.0, 0.0]])
+        >>> round(float(mlkd(s, t, temperatures=[4.0])), 6)
+        0.399122
+
+    Paper:
+        Jin et al., "Multi-level logit distillation", CVPR 2023. This is one view; the authors add
+        the weak and the strong view, and weigh samples by confidence. Same scale as their code.
+    """
+    table, s, t, counts = _samples(s, t, axis, mask)
+    sizes = [table.at_least(table.count(table.any(counts, axis), s), 1) for axis in (-1, 0)]
+    levels = [_levels(table, s, t, counts, sizes, temperature) for temperature in temperatures]
+    return table.sum(table.stack(levels, 0))
+
+
+def _samples(s: Any, t: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any]:
+    """The operations, both sides as samples (N, C), and which of their entries count."""
+    table, s, t, mask = sides.items(s, t, axis, mask)
+    shape = (-1, s.shape[-1])
+    s, t = table.reshape(s, shape), table.reshape(t, shape)
+    counts = (s > -math.inf) | (t > -math.inf)
+    return table, s, t, counts if mask is None else counts & table.reshape(mask, (-1, 1))
+
+
+def _uncorrelated(table: Any, log_q: Any, log_p: Any, counts: Any, axis: int) -> Any:
+    """The mean of 1 - corr over those that have a correlation."""
+    if 0 in log_q.shape:
+        return table.sum(log_q)
+    gaps, known = table.uncorrelated(log_q, log_p, counts, axis)
+    return reduction.mean(table, gaps, known, None, None)
+
+
+def _levels(table: Any, s: Any, t: Any, counts: Any, sizes: list[Any], temperature: Any) -> Any:
+    """The three parts of `mlkd` at one temperature."""
+    n, classes = sizes
+    q, p = (table.where(counts, table.softmax(x / temperature), 0) for x in (s, t))
+    columns = table.moveaxis(p, 0, 1), table.moveaxis(q, 0, 1)
+    instances = temperature**2 * table.sum(table.kl(s, t, temperature)) / n
+    samples = table.matmul(p, columns[0]) - table.matmul(q, columns[1])
+    pairs = table.matmul(columns[0], p) - table.matmul(columns[1], q)
+    return instances + table.sum(samples**2) / n + table.sum(pairs**2) / classes

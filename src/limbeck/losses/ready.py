@@ -1,0 +1,77 @@
+"""Both sides of a feature loss, made ready: checked, in float32 or better, masked items silent."""
+
+from typing import Any
+
+from limbeck import ops
+from limbeck.losses import reduction
+
+
+def maps(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
+    """The operations, two maps (B, C, H, W) of one batch, and which samples count."""
+    if s.ndim != 4 or t.ndim != 4 or s.shape[0] != t.shape[0]:
+        raise ValueError(
+            "student and source must be maps (B, C, H, W) of one batch, "
+            f"got {tuple(s.shape)} and {tuple(t.shape)}; tap a layer before global pooling"
+        )
+    return samples(s, t, mask)
+
+
+def dense(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
+    """The operations, two maps of one batch and size, and which positions (B, H, W) count."""
+    if s.ndim != 4 or t.ndim != 4 or s.shape[0] != t.shape[0] or s.shape[2:] != t.shape[2:]:
+        raise ValueError(
+            "student and source must be maps (B, C, H, W) of one batch and size, "
+            f"got {tuple(s.shape)} and {tuple(t.shape)}; use a projector that resizes"
+        )
+    table = ops.of(s)
+    s, t = table.float32(s), table.float32(t)
+    if mask is None:
+        return table, s, t, None
+    mask = reduction.valid(table, mask, (s.shape[0], s.shape[2], s.shape[3]))
+    return table, *(table.where(mask[:, None], x, 0) for x in (s, t)), mask
+
+
+def samples(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
+    """The operations, two arrays (B, ...), and which samples count."""
+    table = ops.of(s)
+    s, t = table.float32(s), table.float32(t)
+    if mask is None:
+        return table, s, t, None
+    mask = reduction.valid(table, mask, s.shape[:1])
+    return table, *(table.where(reduction.widened(table, mask, x.ndim), x, 0) for x in (s, t)), mask
+
+
+def items(s: Any, t: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any]:
+    """The operations, two arrays of one shape with the channels last, and which items count."""
+    reduction.same_shape(s, t)
+    table = ops.of(s)
+    s, t = (table.moveaxis(table.float32(x), axis, -1) for x in (s, t))
+    if mask is None:
+        return table, s, t, None
+    mask = reduction.valid(table, mask, s.shape[:-1])
+    return table, *reduction.only(table, mask, s, t), mask
+
+
+def channels(table: Any, x: Any, s: Any, name: str) -> Any:
+    """One number a channel (C,) beside an array whose channels are last."""
+    if tuple(x.shape) != tuple(s.shape[-1:]):
+        raise ValueError(f"{name} must be of shape {tuple(s.shape[-1:])}, got {tuple(x.shape)}")
+    return table.cast(x, s)
+
+
+def pooled(table: Any, *maps: Any) -> tuple[Any, ...]:
+    """Maps average-pooled to the smallest height and the smallest width among them."""
+    size = (min(x.shape[2] for x in maps), min(x.shape[3] for x in maps))
+    return tuple(x if tuple(x.shape[2:]) == size else table.pool(x, size) for x in maps)
+
+
+def spread(table: Any, x: Any) -> Any:
+    """Maps (B, C, H, W) as (B, C, H*W)."""
+    return table.reshape(x, (x.shape[0], x.shape[1], x.shape[2] * x.shape[3]))
+
+
+def unit(table: Any, x: Any) -> Any:
+    """Vectors of the last axis at length 1; a dead one stays 0 and has no gradient."""
+    square = table.sum(x**2, -1, keepdims=True)
+    alive = square > 0
+    return x * table.where(alive, 1 / table.sqrt(table.where(alive, square, 1)), 0)

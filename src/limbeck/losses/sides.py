@@ -1,0 +1,71 @@
+"""The two sides of a loss on logits, checked and laid out: classes last, float32 or better.
+
+C classes; every other axis holds items.
+"""
+
+from typing import Any
+
+from limbeck import ops
+from limbeck.losses import reduction
+
+
+def classes_last(s: Any, axis: int) -> tuple[Any, Any]:
+    """The operations, and logits in float32 or better with the classes last."""
+    if s.shape[axis] < 2:
+        raise ValueError(
+            f"logits must have at least 2 classes, got shape {tuple(s.shape)} with axis {axis}; "
+            "a softmax over one class is constant: give a sigmoid head as two logits (0, z)"
+        )
+    table = ops.of(s)
+    s = table.float32(s)
+    return table, s if axis == -1 else table.moveaxis(s, axis, -1)
+
+
+def logits(s: Any, t: Any, axis: int) -> tuple[Any, Any, Any]:
+    """The operations, and both sides in float32 or better with the classes last."""
+    reduction.same_shape(s, t)
+    table, s = classes_last(s, axis)
+    return table, s, classes_last(t, axis)[1]
+
+
+def items(s: Any, t: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any]:
+    """As `logits`, and the mask of the items; those that it leaves out are zeros on both sides."""
+    table, s, t = logits(s, t, axis)
+    if mask is None:
+        return table, s, t, None
+    mask = reduction.valid(table, mask, s.shape[:-1])
+    return table, *reduction.only(table, mask, s, t), mask
+
+
+def labelled(
+    s: Any, t: Any, target: Any, axis: int, mask: Any
+) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """As `items`, and the labels: (operations, s, t, labels, which class is the label, mask).
+
+    Items without a label do not count; their logits must be finite, those beside `mask` need not.
+    """
+    table, s, t, mask = items(s, t, axis, mask)
+    target = labels(table, target, s)
+    known = target != -100 if mask is None else (target != -100) & mask
+    target = table.where(known, target, 0)
+    return table, s, t, target, table.arange(s.shape[-1], target) == target[..., None], known
+
+
+def labels(table: Any, target: Any, s: Any) -> Any:
+    """Class indices beside logits whose classes are last."""
+    if not table.integer(target):
+        raise ValueError("labels must be class indices, got floats; mixed labels have no one class")
+    if tuple(target.shape) != tuple(s.shape[:-1]):
+        raise ValueError(
+            f"labels must have the items' shape {tuple(s.shape[:-1])}, got {tuple(target.shape)}"
+        )
+    return target
+
+
+def targets(table: Any, target: Any, s: Any, axis: int) -> tuple[Any, bool]:
+    """Targets beside logits whose classes are last, and whether they are class indices."""
+    if table.integer(target):
+        return labels(table, target, s), True
+    target = table.moveaxis(table.float32(target), axis, -1)
+    reduction.same_shape(s, target)
+    return target, False

@@ -1,0 +1,254 @@
+"""Losses on logits that need the labels too, or that make soft labels of their own.
+
+B batch, C classes, T temperature, s and t logits of student and source, y the labelled class,
+q = softmax(s), p = softmax(t). `axis` is where the classes are; every other axis holds items. An
+item labelled -100 does not count.
+"""
+
+from typing import Any
+
+from limbeck.losses import reduction, sides
+
+TINY = 1e-30  # keeps 0 / 0 a number
+
+
+def dkd(
+    s: Any,
+    t: Any,
+    target: Any,
+    *,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: Any = 4.0,
+    axis: int = -1,
+    mask: Any = None,
+    weight: Any = None,
+    count: Any = None,
+) -> Any:
+    """Decoupled distillation: the labelled class against the rest, and the rest by itself.
+
+    T^2 * mean_i [a KL(b(p) || b(q)) + b KL(p' || q')], a = `alpha`, b = `beta`: b(.) the two
+    probabilities (label, all else) and ' the distribution over the classes that are not the label,
+    all softened at T. The second part is 0 for two classes.
+
+    Args:
+        s: student logits with C on `axis`.
+        t: source logits of the same shape.
+        target: class indices of the shape without `axis`; -100 does not count.
+        alpha, beta: weights of the two parts.
+        temperature, axis, mask, weight, count: as in `kl`; the divisor is the number of items that
+            are valid and labelled.
+
+    Returns:
+        A scalar >= 0; 0 where both sides are equal.
+
+    Raises:
+        ValueError: as `kl`, and labels that are not class indices of the items' shape.
+
+    Example:
+        >>> import numpy as np
+        >>> s, t, y = np.array([[0.3, -1.2]]), np.array([[2.0, -0.5]]), np.array([0])
+        >>> round(float(dkd(s, t, y)), 6)
+        0.116181
+
+    Paper:
+        Zhao et al., "Decoupled knowledge distillation", CVPR 2022, arXiv 2203.08679. The authors'
+        code is the same where it is finite: it takes logarithms of probabilities.
+    """
+    table, s, t, target, ours, mask = sides.labelled(s, t, target, axis, mask)
+    s, t = s / temperature, t / temperature
+    rest_s, rest_t = (table.where(ours, -float("inf"), x) for x in (s, t))
+    label = (
+        _picked(table, x, target) - table.logsumexp(rest) for x, rest in ((s, rest_s), (t, rest_t))
+    )
+    items = alpha * table.binary_kl(*label) + beta * table.kl(rest_s, rest_t, 1.0)
+    return reduction.mean(table, items, mask, weight, count) * temperature**2
+
+
+def nkd(
+    s: Any,
+    t: Any,
+    target: Any,
+    *,
+    gamma: float = 1.5,
+    temperature: Any = 1.0,
+    axis: int = -1,
+    mask: Any = None,
+    weight: Any = None,
+    count: Any = None,
+) -> Any:
+    """Normalised distillation: the label as sure as the source is of it, and the rest by itself.
+
+    mean_i [-p_iy log q_iy - g T^2 sum_{c != y} p'_ic log q'_ic], g = `gamma`, ' the distribution
+    over the classes that are not the label, at T; the first part has T = 1. It is a cross-entropy,
+    not a divergence: not 0 at equality. Arguments and errors are those of `dkd`.
+
+    Example:
+        >>> import numpy as np
+        >>> s, t = np.array([[1.0, 2.0, 0.5]]), np.array([[2.0, 1.0, 0.0]])
+        >>> round(float(nkd(s, t, np.array([1]))), 6)
+        0.914162
+
+    Paper:
+        Yang et al., "From knowledge distillation to self-knowledge distillation: a unified approach
+        with normalized loss and customized soft labels", ICCV 2023, arXiv 2303.13005. Same scale as
+        the authors' code.
+    """
+    table, s, t, target, ours, mask = sides.labelled(s, t, target, axis, mask)
+    rest_s, rest_t = (table.where(ours, -float("inf"), x / temperature) for x in (s, t))
+    sure = _picked(table, table.softmax(t), target)
+    rest = table.cross_entropy(rest_s, table.softmax(rest_t))
+    items = sure * table.cross_entropy(s, target) + gamma * temperature**2 * rest
+    return reduction.mean(table, items, mask, weight, count)
+
+
+def wsld(
+    s: Any,
+    t: Any,
+    target: Any,
+    *,
+    temperature: Any = 2.0,
+    axis: int = -1,
+    mask: Any = None,
+    weight: Any = None,
+    count: Any = None,
+) -> Any:
+    """Weighted soft labels: `kl` where the student is worse at the label than the source.
+
+    T^2 * mean_i w_i KL_i, w = 1 - exp(-CE(q_i, y_i) / CE(p_i, y_i)), cross-entropies at T = 1. w
+    carries no gradient. Arguments, result and errors are those of `dkd`.
+
+    Example:
+        >>> import numpy as np
+        >>> s, t = np.array([[1.0, 2.0, 0.5]]), np.array([[2.0, 1.0, 0.0]])
+        >>> round(float(wsld(s, t, np.array([1]))), 6)
+        0.117605
+
+    Paper:
+        Zhou et al., "Rethinking soft labels for knowledge distillation: a bias-variance tradeoff
+        perspective", ICLR 2021, arXiv 2102.00650. Their code keeps the entropy of the source: more
+        by T^2 * mean_i w_i H(p_i), with the same gradient.
+    """
+    table, s, t, target, _, mask = sides.labelled(s, t, target, axis, mask)
+    mine, theirs = (table.cross_entropy(table.detach(x), target) for x in (s, t))
+    w = 1 - table.exp(-mine / table.at_least(theirs, TINY))
+    items = w * table.kl(s, t, temperature)
+    return reduction.mean(table, items, mask, weight, count) * temperature**2
+
+
+def ban_cwtm(
+    s: Any,
+    t: Any,
+    target: Any,
+    *,
+    axis: int = -1,
+    mask: Any = None,
+    weight: Any = None,
+    count: Any = None,
+) -> Any:
+    """Labels, each weighted by how sure the source is of anything (confidence-weighted CE).
+
+    sum_i w_i CE(q_i, y_i) / sum_i w_i, w_i = max_c p_ic, T = 1. It divides by the sum of the
+    confidences of the valid items, or by `count`. Not 0 at equality. Arguments and errors are those
+    of `dkd`.
+
+    Example:
+        >>> import numpy as np
+        >>> s, t = np.log([[0.5, 0.5], [0.2, 0.8]]), np.log([[0.9, 0.1], [0.4, 0.6]])
+        >>> round(float(ban_cwtm(s, t, np.array([0, 0]))), 6)
+        1.059663
+
+    Paper:
+        Furlanello et al., "Born-again neural networks", ICML 2018, arXiv 1805.04770. No code of the
+        authors; the method permutes nothing and keeps only the source's confidence.
+    """
+    table, s, t, target, _, mask = sides.labelled(s, t, target, axis, mask)
+    w = table.where(mask, table.max(table.softmax(t), -1), 0)
+    if count is None:
+        total = table.sum(w)
+        count = table.where(total > 0, total, 1)
+    return reduction.mean(table, w * table.cross_entropy(s, target), mask, weight, count)
+
+
+def ps_kd(
+    s: Any,
+    t: Any,
+    target: Any,
+    *,
+    alpha: Any = 0.8,
+    axis: int = -1,
+    mask: Any = None,
+    weight: Any = None,
+    count: Any = None,
+) -> Any:
+    """Labels softened by the student's own past: progressive self-knowledge distillation.
+
+    mean_i CE((1 - a) onehot(y_i) + a p_i, q_i), a = `alpha`, T = 1; t are the logits of an earlier
+    epoch. Not 0 at equality. Arguments and errors are those of `dkd`.
+
+    Example:
+        >>> import numpy as np
+        >>> s, t = np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]])
+        >>> round(float(ps_kd(s, t, np.array([1]), alpha=0.4)), 6)
+        0.693147
+
+    Paper:
+        Kim et al., "Self-knowledge distillation with progressive refinement of targets", ICCV 2021,
+        arXiv 2006.12000; alpha grows from 0 to 0.8: `Linear(0, 0.8)`. Same scale as their code.
+    """
+    table, s, t, target, _, mask = sides.labelled(s, t, target, axis, mask)
+    hard, soft = table.cross_entropy(s, target), table.cross_entropy(s, table.softmax(t))
+    return reduction.mean(table, (1 - alpha) * hard + alpha * soft, mask, weight, count)
+
+
+def tfkd_reg(
+    s: Any,
+    target: Any,
+    *,
+    correct: float = 0.99,
+    temperature: Any = 20.0,
+    axis: int = -1,
+    mask: Any = None,
+    weight: Any = None,
+    count: Any = None,
+) -> Any:
+    """Divergence from a virtual teacher that is made of the labels alone (teacher-free).
+
+    mean_i KL(softmax(v_i / T) || q_i), v = `correct` for the label and (1 - correct) / (C - 1) for
+    the others; the student at T = 1, no T^2. As in the authors' code v are probabilities used as
+    logits, so that the virtual teacher is close to uniform: a cousin of label smoothing.
+
+    Args:
+        s: student logits with C on `axis`.
+        target: class indices of the shape without `axis`; -100 does not count.
+        correct: v of the label, in (0, 1).
+        temperature: T of the virtual teacher.
+        axis, mask, weight, count: as in `dkd`.
+
+    Returns:
+        A scalar >= 0.
+
+    Raises:
+        ValueError: as `dkd`.
+
+    Example:
+        >>> import numpy as np
+        >>> round(float(tfkd_reg(np.zeros((1, 3)), np.array([1]))), 6)
+        0.000272
+
+    Paper:
+        Yuan et al., "Revisiting knowledge distillation via label smoothing regularization", CVPR
+        2020, arXiv 1909.11723. Their code also averages over classes: C times smaller, which its
+        "multiplier" of 10 or 50 makes up for.
+    """
+    table, s, _, target, ours, mask = sides.labelled(s, s, target, axis, mask)
+    alive = s > -float("inf")
+    others = table.at_least(table.sum(table.cast(alive, s), -1, keepdims=True) - 1, 1)
+    v = table.where(ours, correct, (1 - correct) / others)
+    virtual = table.where(alive, v / temperature, -float("inf"))
+    return reduction.mean(table, table.kl(s, virtual, 1.0), mask, weight, count)
+
+
+def _picked(table: Any, x: Any, target: Any) -> Any:
+    """x_iy of every item."""
+    return table.take(x, target[..., None])[..., 0]

@@ -1,0 +1,302 @@
+"""The array operations of the losses for JAX arrays, traced ones included."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Array = Any  # jax.Array, or what stands for one under a transformation
+Axis = int | tuple[int, ...] | None
+LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
+
+abs = jnp.abs
+all = jnp.all
+any = jnp.any
+at_least = jnp.maximum
+at_most = jnp.minimum
+concat = jnp.concatenate
+cumsum = jnp.cumsum
+detach = jax.lax.stop_gradient
+exp = jnp.exp
+expand = jnp.broadcast_to
+expm1 = jnp.expm1
+isnan = jnp.isnan
+log = jnp.log
+log_sigmoid = jax.nn.log_sigmoid
+log_softmax = jax.nn.log_softmax
+matmul = jnp.matmul
+max = jnp.max
+maximum = jnp.maximum
+mean = jnp.mean
+min = jnp.min
+minimum = jnp.minimum
+moveaxis = jnp.moveaxis
+relu = jax.nn.relu
+reshape = jnp.reshape
+sigmoid = jax.nn.sigmoid
+softmax = jax.nn.softmax
+softplus = jax.nn.softplus
+sqrt = jnp.sqrt
+stack = jnp.stack
+sum = jnp.sum
+where = jnp.where
+
+
+def argmax(x: Array) -> Array:
+    """The index of the largest entry of the last axis."""
+    return jnp.argmax(x, -1)
+
+
+def argsort(x: Array, descending: bool = False) -> Array:
+    """The order of the last axis; of equal entries the first comes first."""
+    return jnp.argsort(x, axis=-1, stable=True, descending=descending)
+
+
+def sort(x: Array, descending: bool = False) -> Array:
+    """The last axis in order."""
+    return jnp.sort(x, axis=-1, descending=descending)
+
+
+def take(x: Array, index: Array) -> Array:
+    """x[..., index[..., k]] for every k of the last axis."""
+    return jnp.take_along_axis(x, index, -1)
+
+
+def float32(x: Array) -> Array:
+    """At least single precision; float64 stays."""
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
+
+
+def eps(x: Array) -> float:
+    """The relative spacing of the numbers of `x`."""
+    return float(jnp.finfo(x.dtype).eps)
+
+
+def integer(x: Array) -> bool:
+    return not jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def boolean(x: Array) -> Array:
+    """True where a number is not 0."""
+    return x != 0
+
+
+def size(x: Array, axis: int | None = None) -> int:
+    """How many entries, of an axis or in all."""
+    return x.size if axis is None else x.shape[axis]
+
+
+def count(x: Array, like: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """How many are true, as a number of the type of `like`."""
+    return jnp.sum(x, axis, like.dtype, keepdims=keepdims)
+
+
+def cast(x: Array, like: Array) -> Array:
+    """Numbers or booleans in the type of `like`."""
+    return x.astype(like.dtype)
+
+
+def arange(n: int, like: Array) -> Array:
+    """The integers 0 ... n - 1."""
+    return jnp.arange(n)
+
+
+def zeros(shape: tuple[int, ...], like: Array) -> Array:
+    """Zeros of the type of `like`."""
+    return jnp.zeros(shape, like.dtype)
+
+
+def eye(n: int, like: Array) -> Array:
+    """The boolean identity matrix."""
+    return jnp.eye(n, dtype=bool)
+
+
+def put(x: Array, index: Array, value: float) -> Array:
+    """`x` with `value` at index[..., k] of the last axis, for every k."""
+    return jnp.put_along_axis(x, index, value, -1, inplace=False)
+
+
+def layer_norm(x: Array, eps: float) -> Array:
+    """The last axis with mean 0 and variance 1, `eps` joining the variance."""
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + eps)
+
+
+def top(x: Array, k: int) -> Array:
+    """The indices of the k largest entries of the last axis, the largest first."""
+    return jax.lax.top_k(x, k)[1]
+
+
+def select(x: Array, index: Sequence[int]) -> Array:
+    """The entries `index` of the last axis, in that order."""
+    return jnp.take(x, jnp.asarray(index), -1)
+
+
+def one_hot(index: Array, n: int, like: Array) -> Array:
+    """(...,) to (..., n) in the type of `like`; an index out of range is a row of zeros."""
+    return jax.nn.one_hot(index, n, dtype=like.dtype)
+
+
+def logsumexp(x: Array, axis: int = -1) -> Array:
+    return jax.nn.logsumexp(x, axis)
+
+
+def kl(s: Array, t: Array, temperature: Any) -> Array:
+    """Rows of KL(softmax(t / T) || softmax(s / T)) over the last axis."""
+    log_q = jnp.maximum(log_softmax(s / temperature), LOWEST)
+    log_p = jnp.maximum(log_softmax(t / temperature), LOWEST)
+    return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
+
+
+def uncorrelated(x: Array, y: Array, counts: Array, axis: int) -> tuple[Array, Array]:
+    """1 - corr(exp x, exp y) along `axis` over the entries that count; and where neither side is
+    constant, which has no correlation.
+    """
+    u, v = (_deviations(side, counts, axis) for side in (x, y))
+    return ((u - v) ** 2).sum(axis) / 2, (u != 0).any(axis) & (v != 0).any(axis)
+
+
+def _deviations(x: Array, counts: Array, axis: int) -> Array:
+    """exp(x) centred and of unit length; zeros where it is constant."""
+    top = jnp.where(counts, x, LOWEST).max(axis, keepdims=True)
+    e = jnp.expm1(jnp.where(counts, x - detach(top), 0))
+    n = jnp.maximum(counts.sum(axis, keepdims=True), 1)
+    e = jnp.where(counts, e - e.sum(axis, keepdims=True) / n, 0)
+    square = (e**2).sum(axis, keepdims=True)
+    return e / jnp.sqrt(jnp.where(square > 0, square, 1))
+
+
+def total_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
+    """`factor` times the sum of the rows of `kl`."""
+    return factor * kl(s, t, temperature).sum()
+
+
+def cross_entropy(s: Array, target: Array) -> Array:
+    """Rows of -sum_c target_c log softmax(s)_c; integer targets below 0 give 0."""
+    log_q = log_softmax(s)
+    if integer(target):
+        picked = take(log_q, jnp.where(target < 0, 0, target)[..., None])[..., 0]
+        return -jnp.where(target < 0, 0, picked)
+    return -(target * jnp.where(target == 0, 0, log_q)).sum(-1)
+
+
+def total_cross_entropy(s: Array, target: Array) -> tuple[Array, Array]:
+    """The sum of the rows against integer targets, and how many of these are not -100."""
+    return cross_entropy(s, target).sum(), (target != -100).sum()
+
+
+def mean_log_softmax(x: Array) -> Array:
+    """Rows of the mean of log softmax over the classes that are not -inf."""
+    log_q = log_softmax(x)
+    alive = ~jnp.isneginf(log_q)
+    return jnp.where(alive, log_q, 0).sum(-1) / alive.sum(-1)
+
+
+def mixed_kl(s: Array, t: Array, share: Any) -> Array:
+    """Rows of KL(p || m), m = share p + (1 - share) q, p = softmax(t), q = softmax(s)."""
+    log_q, log_p = (jnp.maximum(log_softmax(x), LOWEST) for x in (s, t))
+    share = jnp.asarray(share, s.dtype)
+    log_share, log_rest = jnp.log(share), jnp.log1p(-share)
+    ratio = jnp.logaddexp(log_q - log_p + log_rest, log_share)
+    return -(jnp.exp(log_p) * (ratio - jnp.logaddexp(log_rest, log_share))).sum(-1)
+
+
+def binary_kl(s: Array, t: Array) -> Array:
+    """Elementwise KL(Bernoulli(sigmoid(t)) || Bernoulli(sigmoid(s)))."""
+    yes, no = (
+        jnp.maximum(log_sigmoid(a), LOWEST) - jnp.maximum(log_sigmoid(b), LOWEST)
+        for a, b in ((t, s), (-t, -s))
+    )
+    return sigmoid(t) * yes + sigmoid(-t) * no
+
+
+def pool(x: Array, size: tuple[int, int]) -> Array:
+    """Adaptive average pooling of (B, C, H, W)."""
+    for axis, bins in zip((2, 3), size, strict=True):
+        n = x.shape[axis]
+        edges = [(i * n // bins, -(-(i + 1) * n // bins)) for i in range(bins)]
+        parts = [jax.lax.slice_in_dim(x, low, high, axis=axis).mean(axis) for low, high in edges]
+        x = jnp.stack(parts, axis)
+    return x
+
+
+def bilinear(x: Array, size: tuple[int, int]) -> Array:
+    """(B, C, H, W) at another size, between the centres of the four closest entries."""
+    return jax.image.resize(x, (*x.shape[:2], *size), "bilinear", antialias=False)
+
+
+def max_pool(x: Array, window: tuple[int, int]) -> Array:
+    """Largest of windows side by side of (B, C, H, W); the last may reach over the edge."""
+    (h, w), (height, width) = window, x.shape[2:]
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, -height % h), (0, -width % w)), constant_values=-jnp.inf)
+    return x.reshape(*x.shape[:2], -(-height // h), h, -(-width // w), w).max((3, 5))
+
+
+def nearest(x: Array, size: tuple[int, int]) -> Array:
+    """The last two axes at another size: entry i of an axis is entry floor(i * old / new)."""
+    for axis, n in zip((-2, -1), size, strict=True):
+        x = jnp.take(x, jnp.arange(n) * x.shape[axis] // n, axis)
+    return x
+
+
+def recomputed(function: Callable[..., Array], *arrays: Array) -> Array:
+    """function(*arrays), whose intermediates are computed again for the gradient, not kept."""
+    return jax.checkpoint(function)(*arrays)
+
+
+def svd(x: Array) -> tuple[Array, Array]:
+    """Singular values (..., R) and right singular vectors (..., D, R) of matrices (..., N, D)."""
+    _, sigma, v = jnp.linalg.svd(x, full_matrices=False)
+    return sigma, v.mT
+
+
+def unit(x: Array) -> Array:
+    """Vectors of the last axis at length 1; one of zeros stays, with a finite gradient."""
+    square = (x**2).sum(-1, keepdims=True)
+    return x / jnp.sqrt(jnp.where(square > 0, square, 1))
+
+
+def huber(x: Array, y: Array) -> Array:
+    """Elementwise: d**2 / 2 up to |d| = 1, |d| - 1/2 beyond."""
+    d = jnp.abs(x - y)
+    return jnp.where(d < 1, (x - y) ** 2 / 2, d - 0.5)
+
+
+def total_squares(x: Array, y: Array) -> Array:
+    """The sum of the squared differences."""
+    return ((x - y) ** 2).sum()
+
+
+def total_huber(x: Array, y: Array) -> Array:
+    """The sum of `huber`."""
+    return huber(x, y).sum()
+
+
+def square_distances(x: Array) -> Array:
+    """Squared Euclidean distances of the rows (B, B), exactly 0 where rows coincide."""
+    return ((x[:, None] - x[None]) ** 2).sum(-1)
+
+
+def cosines(square: Array) -> Array:
+    """cos[a, b, c] at a between b and c, of squared distances; 0 where b or c is at distance 0."""
+    apart = square > 0
+    inverse = jnp.where(apart, 1 / jnp.sqrt(jnp.where(apart, square, 1)), 0)
+    sides = square[:, :, None] + square[:, None, :] - square
+    return sides * inverse[:, :, None] * inverse[:, None, :] / 2
+
+
+def dots(x: Array, rows: Array, index: Array) -> Array:
+    """x[b] . rows[index[b, k]] (B, K), without a gradient."""
+    return jax.lax.stop_gradient(jnp.einsum("bd,bkd->bk", x, rows[index]))
+
+
+def nce(x: Array, rows: Array, index: Array, shift: Any) -> Array:
+    """(B,): softplus(-l_0) + sum_k>0 softplus(l_k), l_k = x[b] . rows[index[b, k]] - shift."""
+    logits = jnp.einsum("bd,bkd->bk", x, jax.lax.stop_gradient(rows)[index]) - shift
+    return softplus(-logits[:, 0]) + softplus(logits[:, 1:]).sum(-1)
+
+
+def rows(x: Array) -> Array:
+    """(B, ...) as (B, D)."""
+    return x.reshape(len(x), -1)
