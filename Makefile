@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 FRAMEWORKS := .venv-frameworks
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all lint docs clean
+.PHONY: demo test test-all conformance lint docs clean
 
 demo: $(READY)  ## Train a teacher, distil, measure: the result and its report.
 	OMP_NUM_THREADS=2 $(BIN)/limbeck compare recipes/digits.yaml --out runs/demo
@@ -17,6 +17,12 @@ test: $(READY)  ## Everything fast.
 
 test-all: $(READY) $(FRAMEWORKS)/.ready  ## The slow tests too, with the frameworks that they need.
 	LIMBECK_FRAMEWORKS_PYTHON=$(FRAMEWORKS)/bin/python $(BIN)/python -m pytest
+
+conformance: $(READY) $(FRAMEWORKS)/.ready  ## How far the losses are from float64 on each backend.
+	for backend in torch torch.compile jax tensorflow numpy; do \
+	  PYTHONPATH=. $(FRAMEWORKS)/bin/python tests/losses/conformance.py $$backend \
+	    benchmarks/results/conformance.json || exit 1; \
+	done
 
 lint: $(READY)  ## Format, lint, types, import rules.
 	$(BIN)/ruff format --check .
@@ -36,7 +42,7 @@ $(READY): pyproject.toml
 
 $(FRAMEWORKS)/.ready: $(READY)
 	$(PYTHON) -m venv $(FRAMEWORKS)
-	$(FRAMEWORKS)/bin/pip install -q -e '.[vision,digits,frameworks]'
+	$(FRAMEWORKS)/bin/pip install -q -e '.[vision,digits,frameworks,jax,tensorflow]' hypothesis
 	touch $@
 
 clean:

@@ -1,20 +1,23 @@
-"""The reference of a recipe's keys, from the schema that reads recipes.
+"""The reference of a recipe's keys, of the losses and of the methods, from the code itself.
 
     python docs/generate.py
 
-writes docs/generated/keys.md and docs/generated/losses.md; building the documentation does so too.
+writes the pages of docs/generated; building the documentation does so too.
 """
 
 import inspect
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from limbeck import losses, truth
+from limbeck.methods import ROWS
 from limbeck.recipe import Recipe
 
 Schema = Mapping[str, Any]
+CONFORMANCE = Path(__file__).parents[1] / "benchmarks" / "results" / "conformance.json"
 PLACES = {  # where a block stands in a recipe
     "Recipe": "the recipe",
     "Data": "data",
@@ -34,6 +37,9 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "keys.md").write_text(keys(), encoding="utf-8")
     (folder / "losses.md").write_text(loss_table(), encoding="utf-8")
+    (folder / "conformance.md").write_text(conformance(), encoding="utf-8")
+    for family in sorted({row.family for row in ROWS}):
+        (folder / f"methods-{family}.md").write_text(methods(family), encoding="utf-8")
 
 
 def keys() -> str:
@@ -153,6 +159,42 @@ def is_number(value: Any) -> bool:
 
 def first_line(loss: Any) -> str:
     return (inspect.getdoc(loss) or "").partition("\n")[0]
+
+
+def conformance() -> str:
+    """The errors of every loss on every backend, as measured, and the limits that are wider."""
+    result = json.loads(CONFORMANCE.read_text(encoding="utf-8"))
+    backends = result["backends"]
+    head = [f"{name} {measured['version']}" for name, measured in backends.items()]
+    rows = [
+        (f"`{name}`", *(error(*measured["errors"][name]) for measured in backends.values()))
+        for name in result["limits"]
+    ]
+    wider = [
+        f"- `{name}`: {value:.0e} and {gradient:.0e}; {reason}."
+        for name, (value, gradient, reason) in result["limits"].items()
+        if reason
+    ]
+    return "\n".join([*table(("loss", *head), rows), "", *wider, ""])
+
+
+def error(value: float, gradient: float | None) -> str:
+    """Value and gradient, where there is one.
+
+    >>> error(1e-7, 2e-6), error(0.0, None)
+    ('1e-07, 2e-06', '0e+00')
+    """
+    return f"{value:.0e}" if gradient is None else f"{value:.0e}, {gradient:.0e}"
+
+
+def methods(family: str) -> str:
+    """The methods of a family: two tables, what they are and what to know."""
+    rows = [row for row in ROWS if row.family == family]
+    what = [(f"`{row.name}`", row.signal, f"`{row.formula}`", row.paper) for row in rows]
+    know = [(f"`{row.name}`", row.taps, row.parameters, row.limits, row.published) for row in rows]
+    first = table(("method", "signal", "formula", "paper"), what)
+    second = table(("method", "taps", "trains too", "limits", "published, not measured here"), know)
+    return "\n".join([*first, "", *second, ""])
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
