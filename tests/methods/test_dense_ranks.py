@@ -8,11 +8,12 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from limbeck import Distiller, methods
+from limbeck import Distiller, Match, losses, methods
 
 
 def train(ranks: int) -> dict[str, Tensor]:
-    objective = methods.fgd("neck", stride=2, relation=1e-3)
+    everything = methods.pixel_kd() + Match(losses.hint, "sides")  # so that all parameters learn
+    objective = methods.fgd("neck", stride=2, relation=1e-3) + everything
     distiller = Distiller(net(4, 0).double(), net(6, 1).double(), objective)
     torch.manual_seed(0)
     distiller.prepare(X.double(), **DATA)
