@@ -163,6 +163,8 @@ def first_line(loss: Any) -> str:
 
 def conformance() -> str:
     """The errors of every loss on every backend, as measured, and the limits that are wider."""
+    if not CONFORMANCE.exists():
+        return "Not measured yet for this version.\n"
     result = json.loads(CONFORMANCE.read_text(encoding="utf-8"))
     backends = result["backends"]
     head = [f"{name} {measured['version']}" for name, measured in backends.items()]

@@ -23,7 +23,7 @@ def dist(
 ) -> Any:
     """Correlation of the classes of a sample, and of the samples of a class (DIST).
 
-    T^2 * [b (1 - mean_i corr(P_i., Q_i.)) + g (1 - mean_c corr(P_.c, Q_.c))], b = `beta`,
+    T^2 * [b (1 - mean_i corr(P_i, Q_i)) + g (1 - mean_c corr(P'_c, Q'_c))], b = `beta`,
     g = `gamma`, corr Pearson's. Where one of the two is constant there is no correlation: that
     sample or class does not count, so that a batch of one has no second part. Classes that are -inf
     on both sides do not count. With `axis=1`, maps (B, C, H, W) take every pixel as a sample.
