@@ -22,8 +22,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from twins import TWINS, Loss, Twin
+from twins import TWINS as PLAIN
+from twins import Loss, Twin
+from twins_dense import TWINS as DENSE
 
+TWINS = PLAIN | DENSE
 RESULT = Path(__file__).parent / "results" / "losses.json"
 LEAST = 0.002  # seconds that a measurement lasts at least
 

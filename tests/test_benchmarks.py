@@ -34,3 +34,17 @@ def test_losses_agree_with_their_plain_twins_and_both_are_measured() -> None:
     for milliseconds, plain, ratio, spread, again in rows.values():
         assert min(milliseconds, plain, ratio, again) > 0
         assert math.isfinite(milliseconds + plain + ratio + spread + again)
+
+
+def test_linear_kl_agrees_with_float64_and_says_what_it_takes() -> None:
+    command = [sys.executable, str(BENCHMARKS / "linear_kl.py"), "--quick", "--repeats", "1"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [(line[:44].strip(), line[44:].split()) for line in out.splitlines()]
+    assert [name for name, row in rows if row[0] != "seconds"] == [
+        *("naive", "linear_kl"),
+        *("naive", "kl", "chunked_kl"),
+    ]
+    for _, row in (pair for pair in rows if pair[1][0] != "seconds"):
+        seconds, faster, *_, value, gradient = map(float, row)
+        assert min(seconds, faster) > 0
+        assert max(value, gradient) < 1e-5

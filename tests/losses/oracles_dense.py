@@ -28,14 +28,14 @@ def channelwise(
     """T^2 times the mean over samples and channels of the KL of distributions over positions."""
     values = {}
     for b in range(len(s)):
-        cells = [(y, x) for _, y, x in _cells(s, mask, b)]
+        cells = [(y, x) for _, y, x in places(s, mask, b)]
         if cells:
             channels = [
-                _kl(*([f[b, c][cell] / temperature for cell in cells] for f in (s, t)))
+                kl(*([f[b, c][cell] / temperature for cell in cells] for f in (s, t)))
                 for c in range(s.shape[1])
             ]
             values[b] = temperature**2 * math.fsum(channels) / s.shape[1]
-    return _mean(values, weight, count)
+    return average(values, weight, count)
 
 
 def pairwise(
@@ -53,7 +53,7 @@ def pairwise(
         for i, j in itertools.product(range(len(mine)), repeat=2):
             gap = _cosine(mine[i], mine[j]) - _cosine(theirs[i], theirs[j])
             values[b, i, j] = factors[b] * gap**2
-    return _mean(values, None, count)
+    return average(values, None, count)
 
 
 def ifvd(
@@ -71,7 +71,7 @@ def ifvd(
     values = {}
     for b in range(len(s)):
         members: dict[int, list[Cell]] = {}
-        for cell in _cells(s, mask, b):
+        for cell in places(s, mask, b):
             label = int(labels[b, math.floor(cell[1] * steps[0]), math.floor(cell[2] * steps[1])])
             if 0 <= label < classes:
                 members.setdefault(label, []).append(cell)
@@ -82,12 +82,12 @@ def ifvd(
                 centre = [math.fsum(column) / len(pixels) for column in zip(*pixels, strict=True)]
                 sides.append([_cosine(pixel, centre) for pixel in pixels])
             values |= {i: (p - q) ** 2 for i, p, q in zip(cells, *sides, strict=True)}
-    return _mean(values, weight, count)
+    return average(values, weight, count)
 
 
 def cirkd(s: Array, t: Array, temperature: float = 0.1, mask: Array | None = None) -> float:
     """Mean over pixels and images of the KL of the similarities with that image's pixels."""
-    images = [_cells(s, mask, b) for b in range(len(s))]
+    images = [places(s, mask, b) for b in range(len(s))]
     values = {}
     for i in itertools.chain(*images):
         for b, cells in enumerate(images):
@@ -96,13 +96,13 @@ def cirkd(s: Array, t: Array, temperature: float = 0.1, mask: Array | None = Non
                     [_cosine(_pixel(f, i), _pixel(f, j)) / temperature for j in cells]
                     for f in (s, t)
                 )
-                values[i, b] = _kl(*sides)
-    return _mean(values, None, None)
+                values[i, b] = kl(*sides)
+    return average(values, None, None)
 
 
 def pkd(s: Array, t: Array, mask: Array | None = None) -> float:
     """Mean over channels of half the mean squared difference of standardised positions."""
-    cells = [cell for b in range(len(s)) for cell in _cells(s, mask, b)]
+    cells = [cell for b in range(len(s)) for cell in places(s, mask, b)]
     channels = []
     for c in range(s.shape[1]):
         sides = (_standardised([f[b, c, y, x] for b, y, x in cells]) for f in (s, t))
@@ -152,7 +152,7 @@ def fgd(
         by_channel = math.fsum(abs(p - q) for p, q in zip(mine_c, theirs_c, strict=True))
         by_cell = math.fsum(abs(mine_p[i] - theirs_p[i]) for i in cells) / len(cells)
         values[b] = foreground * near + background * far + channel * by_channel + spatial * by_cell
-    return _mean(values, weight, count)
+    return average(values, weight, count)
 
 
 def fgfi(
@@ -168,7 +168,7 @@ def fgfi(
     """Half the squared difference, mean over cells of which an anchor is near a box."""
     values = {}
     for b in range(len(s)):
-        everywhere = _cells(s, None, b)
+        everywhere = places(s, None, b)
         near: set[Cell] = set()
         for box in boxes[b]:
             overlaps = {
@@ -178,9 +178,9 @@ def fgfi(
             }
             best = max(overlaps.values())
             near |= {cell for (cell, _), iou in overlaps.items() if iou > 0.5 * best}
-        for cell in near & set(_cells(s, mask, b)):
-            values[cell] = _squared(s, t, cell) / 2
-    return _mean(values, weight, count)
+        for cell in near & set(places(s, mask, b)):
+            values[cell] = squared(s, t, cell) / 2
+    return average(values, weight, count)
 
 
 def defeat(
@@ -205,105 +205,13 @@ def defeat(
                 right, bottom = (int(x / stride) for x in (x2, y2))
                 rows = range(top, max(bottom, top + 1))
                 covered |= {(y, x) for y in rows for x in range(left, max(right, left + 1))}
-        for cell in _cells(s, mask, b):
+        for cell in places(s, mask, b):
             where = on if cell[1:] in covered else off
-            where[cell] = _squared(s, t, cell) / s.shape[1] / 2
-    return foreground * _mean(on, None, None) + background * _mean(off, None, None)
+            where[cell] = squared(s, t, cell) / s.shape[1] / 2
+    return foreground * average(on, None, None) + background * average(off, None, None)
 
 
-def bckd_cls(
-    s: Array,
-    t: Array,
-    beta: float = 1.0,
-    mask: Array | None = None,
-    weight: Array | None = None,
-    count: float | None = None,
-) -> float:
-    """Items (..., K): cross-entropy of sigmoids times the power of how far apart they are."""
-
-    def term(a: float, b: float) -> float:
-        p, q = _sigmoid(b), _sigmoid(a)
-        return abs(p - q) ** beta * -(p * math.log(q) + (1 - p) * math.log(_sigmoid(-a)))
-
-    values = {
-        i: math.fsum(term(a, b) for a, b in zip(s[i], t[i], strict=True))
-        for i in np.ndindex(s.shape[:-1])
-        if mask is None or mask[i]
-    }
-    return _mean(values, weight, count)
-
-
-def giou(
-    s: Array,
-    t: Array,
-    score: Array,
-    mask: Array | None = None,
-    weight: Array | None = None,
-    count: float | None = None,
-) -> float:
-    """Items (..., 4): one minus the generalised overlap, a mean by scores."""
-    values = {
-        i: 1 - _generalised(s[i], t[i]) for i in np.ndindex(s.shape[:-1]) if mask is None or mask[i]
-    }
-    return _scored(values, score, weight, count)
-
-
-def bckd_giou(
-    s: Array,
-    t: Array,
-    s_logits: Array,
-    t_logits: Array,
-    mask: Array | None = None,
-    weight: Array | None = None,
-    count: float | None = None,
-) -> float:
-    """As `giou`, the score being the largest disagreement about a class."""
-    score = np.zeros(s.shape[:-1])
-    for i in np.ndindex(score.shape):
-        pairs = zip(s_logits[i], t_logits[i], strict=True)
-        score[i] = max(abs(_sigmoid(a) - _sigmoid(b)) for a, b in pairs)
-    return giou(s, t, score, mask, weight, count)
-
-
-def ld(
-    s: Array,
-    t: Array,
-    score: Array,
-    temperature: float = 10.0,
-    mask: Array | None = None,
-    weight: Array | None = None,
-    count: float | None = None,
-) -> float:
-    """Items (..., 4, bins): T^2 times the mean KL of the sides, a mean by scores."""
-    values = {}
-    for i in np.ndindex(s.shape[:-2]):
-        if mask is None or mask[i]:
-            sides = [_kl(*(f[i][e] / temperature for f in (s, t))) for e in range(4)]
-            values[i] = temperature**2 * math.fsum(sides) / 4
-    return _scored(values, score, weight, count)
-
-
-def score_weighted_l2(
-    s: Array,
-    t: Array,
-    logits: Array,
-    mask: Array | None = None,
-    weight: Array | None = None,
-    count: float | None = None,
-) -> float:
-    """Mean squared difference of channels, a mean by the largest class probability."""
-    score = np.zeros((len(s), *s.shape[2:]))
-    for b, y, x in np.ndindex(score.shape):
-        score[b, y, x] = max(_sigmoid(z) for z in logits[b, :, y, x])
-    values = {
-        cell: _squared(s, t, cell) / s.shape[1]
-        for b in range(len(s))
-        for cell in _cells(s, mask, b)
-    }
-    return _scored(values, score, weight, count)
-
-
-def _cells(f: Array, mask: Array | None, b: int) -> list[Cell]:
+def places(f: Array, mask: Array | None, b: int) -> list[Cell]:
     """The valid cells of an image."""
     height, width = f.shape[2:]
     cells = [(b, y, x) for y in range(height) for x in range(width)]
@@ -315,7 +223,7 @@ def _pixel(f: Array, cell: Cell) -> list[float]:
     return [float(f[b, c, y, x]) for c in range(f.shape[1])]
 
 
-def _squared(s: Array, t: Array, cell: Cell) -> float:
+def squared(s: Array, t: Array, cell: Cell) -> float:
     pairs = zip(_pixel(s, cell), _pixel(t, cell), strict=True)
     return math.fsum((p - q) ** 2 for p, q in pairs)
 
@@ -324,7 +232,7 @@ def _windows(f: Array, mask: Array | None, b: int, scale: float) -> list[list[fl
     """The maxima of each window that has a valid cell."""
     height, width = f.shape[2:]
     down, across = max(1, int(height * scale)), max(1, int(width * scale))
-    cells, nodes = _cells(f, mask, b), []
+    cells, nodes = places(f, mask, b), []
     for top, left in itertools.product(range(0, height, down), range(0, width, across)):
         inside = [
             _pixel(f, (b, y, x))
@@ -368,35 +276,18 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
     return wide * high / (sum(areas) - wide * high)
 
 
-def _generalised(a: Sequence[float], b: Sequence[float]) -> float:
-    wide = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    high = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    union = sum((x[2] - x[0]) * (x[3] - x[1]) for x in (a, b)) - wide * high
-    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
-    union, hull = max(union, 1e-7), max(hull, 1e-7)
-    return wide * high / union - (hull - union) / hull
-
-
 def _standardised(values: list[float]) -> list[float]:
     mean = math.fsum(values) / max(len(values), 1)
     spread = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / max(len(values), 1))
     return [(x - mean) / spread if spread > 1e-12 * abs(mean) else 0.0 for x in values]
 
 
-def _mean(values: dict[Any, float], weight: Array | None, count: float | None) -> float:
+def average(values: dict[Any, float], weight: Array | None, count: float | None) -> float:
     total = math.fsum(v * (1.0 if weight is None else float(weight[i])) for i, v in values.items())
     return total / (max(len(values), 1) if count is None else count)
 
 
-def _scored(
-    values: dict[Any, float], score: Array, weight: Array | None, count: float | None
-) -> float:
-    total = math.fsum(float(score[i]) for i in values)
-    scaled = {i: float(score[i]) * v for i, v in values.items()}
-    return _mean(scaled, weight, (total if total > 0 else 1.0) if count is None else count)
-
-
-def _kl(s: Iterable[float], t: Iterable[float]) -> float:
+def kl(s: Iterable[float], t: Iterable[float]) -> float:
     p, q = _log_softmax(t), _log_softmax(s)
     return math.fsum(math.exp(a) * (a - b) for a, b in zip(p, q, strict=True))
 
@@ -409,10 +300,6 @@ def _log_softmax(z: Iterable[float]) -> list[float]:
 
 def _softmax(z: Iterable[float]) -> list[float]:
     return [math.exp(x) for x in _log_softmax(z)]
-
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x))
 
 
 def _cosine(a: Sequence[float], b: Sequence[float]) -> float:

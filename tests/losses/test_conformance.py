@@ -38,6 +38,7 @@ def test_a_loss_is_close_to_float64(name: str, backend: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch._prims_common.check:FutureWarning")  # torch's compiler
 @each("name", SUBJECTS)
 def test_a_compiled_loss_is_close_to_float64(name: str) -> None:
     check(name, *errors(name, "torch.compile"))

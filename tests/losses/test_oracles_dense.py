@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import Generator
-from tests.losses import oracles, oracles_dense
+from tests.losses import oracles, oracles_dense, oracles_heads
 from tests.losses.test_oracles import Array, Case, Draw, arrays, drawn_items
 
 from limbeck import losses
@@ -119,7 +119,7 @@ def classes(draw: Draw) -> Case:
     call, twin = drawn_items(draw, rng, items)
     beta, axis = draw(st.sampled_from([1.0, 1.5, 2.0])), draw(st.integers(-1, len(items)))
     call |= {"beta": beta, "axis": axis}
-    return Case(losses.bckd_cls, oracles_dense.bckd_cls, s, t, call, twin | {"beta": beta}, axis)
+    return Case(losses.bckd_cls, oracles_heads.bckd_cls, s, t, call, twin | {"beta": beta}, axis)
 
 
 @st.composite
@@ -135,7 +135,7 @@ def scored(draw: Draw, name: str) -> Case:
         more["temperature"] = draw(st.floats(0.5, 10))
     elif name == "bckd_giou":
         more = {side: rng.standard_normal((*items, 3)) for side in ("s_logits", "t_logits")}
-    loss, oracle = getattr(losses, name), getattr(oracles_dense, name)
+    loss, oracle = getattr(losses, name), getattr(oracles_heads, name)
     return Case(loss, oracle, s, t, call | more, twin | more)
 
 
@@ -144,7 +144,7 @@ def sure(draw: Draw) -> Case:
     rng, s, t, shape = two_maps(draw)
     call, twin = drawn_items(draw, rng, shape)
     more = {"logits": rng.standard_normal((shape[0], 2, *shape[1:])) * 3}
-    loss, oracle = losses.score_weighted_l2, oracles_dense.score_weighted_l2
+    loss, oracle = losses.score_weighted_l2, oracles_heads.score_weighted_l2
     return Case(loss, oracle, s, t, call | more, twin | more)
 
 

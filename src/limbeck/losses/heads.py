@@ -8,7 +8,7 @@ scores of the valid items, and scores are held still.
 from typing import Any
 
 from limbeck import ops
-from limbeck.losses import reduction
+from limbeck.losses import ready, reduction
 from limbeck.losses.boxes import generalised_iou
 
 
@@ -57,12 +57,15 @@ def bckd_cls(
         raise ValueError(f"beta must be at least 1, got {beta}; below, equality has no gradient")
     reduction.same_shape(s, t)
     table = ops.of(s)
-    s, t = (table.moveaxis(table.float32(x), axis, -1) for x in (s, t))
+    s, t = table.float32(s), table.float32(t)
     if mask is not None:
-        mask = reduction.valid(table, mask, s.shape[:-1])
-        s, t = reduction.only(table, mask, s, t)
-    entropy = -table.sigmoid(t) * table.log_sigmoid(s) - table.sigmoid(-t) * table.log_sigmoid(-s)
-    items = table.sum(entropy * _gap(table, s, t) ** beta, -1)
+        mask = reduction.valid(table, mask, table.moveaxis(s, axis, -1).shape[:-1])
+        wide = table.moveaxis(mask[..., None], -1, axis)
+        s, t = (table.where(wide, x, 0) for x in (s, t))
+    s, p = _small(table, s, t)
+    gap = table.abs(p - table.sigmoid(s))
+    entropy = table.softplus(s) - p * s
+    items = table.sum(entropy * (gap if beta == 1 else gap**beta), axis)
     return reduction.mean(table, items, mask, weight, count)
 
 
@@ -105,7 +108,8 @@ def bckd_giou(
     """
     reduction.same_shape(s_logits, t_logits)
     table = ops.of(s)
-    score = table.max(_gap(table, table.float32(s_logits), table.float32(t_logits)), -1)
+    mine, p = _small(table, table.float32(s_logits), table.float32(t_logits))
+    score = table.max(table.abs(p - table.sigmoid(mine)), -1)
     return giou(s, t, score, mask=mask, weight=weight, count=count)
 
 
@@ -243,14 +247,11 @@ def score_weighted_l2(
         The value is theirs.
     """
     reduction.same_shape(s, t)
-    table = ops.of(s)
-    s, t = (table.moveaxis(table.float32(x), 1, -1) for x in (s, t))
-    shape = tuple(s.shape[:-1])
-    if mask is not None:
-        mask = reduction.valid(table, mask, shape)
-        s, t = reduction.only(table, mask, s, t)
-    score = table.reshape(table.sigmoid(table.max(table.float32(logits), 1)), shape)
-    return _scored(table, table.mean((s - t) ** 2, -1), score, mask, weight, count)
+    table, s, t, mask = ready.dense(s, t, mask)
+    items = table.mean((s - t) ** 2, 1)
+    best = table.max(table.float32(logits), 1)
+    score = table.sigmoid(table.reshape(best, tuple(items.shape)))
+    return _scored(table, items, score, mask, weight, count)
 
 
 def _scored(table: Any, items: Any, score: Any, mask: Any, weight: Any, count: Any) -> Any:
@@ -268,7 +269,11 @@ def _scored(table: Any, items: Any, score: Any, mask: Any, weight: Any, count: A
     return reduction.mean(table, items * score, mask, weight, count)
 
 
-def _gap(table: Any, s: Any, t: Any) -> Any:
-    """|sigma(s) - sigma(t)|, accurate where both are close to 0 or to 1."""
-    high, low = table.maximum(s, t), table.minimum(s, t)
-    return -table.sigmoid(high) * table.sigmoid(-low) * table.expm1(low - high)
+def _small(table: Any, s: Any, t: Any) -> tuple[Any, Any]:
+    """The student's logits and the source's probabilities, of the classes or of their absence.
+
+    Of both, what is less likely to the source: differences of probabilities and cross-entropies
+    are the same, but accurate near 1 as well.
+    """
+    sign = 1 - 2 * table.cast(t > 0, t)
+    return s * sign, table.sigmoid(t * sign)

@@ -70,8 +70,8 @@ def spread(table: Any, x: Any) -> Any:
     return table.reshape(x, (x.shape[0], x.shape[1], x.shape[2] * x.shape[3]))
 
 
-def unit(table: Any, x: Any) -> Any:
-    """Vectors of the last axis at length 1; a dead one stays 0 and has no gradient."""
-    square = table.sum(x**2, -1, keepdims=True)
+def unit(table: Any, x: Any, axis: int = -1) -> Any:
+    """Vectors of an axis at length 1; a dead one stays 0 and has no gradient."""
+    square = table.sum(x**2, axis, keepdims=True)
     alive = square > 0
     return x * table.where(alive, 1 / table.sqrt(table.where(alive, square, 1)), 0)

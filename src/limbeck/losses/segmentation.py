@@ -269,8 +269,8 @@ def _similarity(table: Any, x: Any, nodes: Any) -> Any:
     """Cosines of the nodes of (B, C, h, w): (B, n, n)."""
     if nodes is not None:
         x = table.where(nodes[:, None], x, 0)
-    unit = ready.unit(table, _positions(table, x))
-    return table.matmul(unit, table.moveaxis(unit, 1, 2))
+    unit = ready.unit(table, ready.spread(table, x), 1)
+    return table.matmul(table.moveaxis(unit, 1, 2), unit)
 
 
 def _closeness(table: Any, x: Any, members: Any) -> Any:

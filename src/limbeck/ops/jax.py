@@ -20,7 +20,6 @@ cumsum = jnp.cumsum
 detach = jax.lax.stop_gradient
 exp = jnp.exp
 expand = jnp.broadcast_to
-expm1 = jnp.expm1
 isnan = jnp.isnan
 log = jnp.log
 log_sigmoid = jax.nn.log_sigmoid

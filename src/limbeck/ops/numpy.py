@@ -19,7 +19,6 @@ concat = np.concatenate
 cumsum = np.cumsum
 exp = np.exp
 expand = np.broadcast_to
-expm1 = np.expm1
 isnan = np.isnan
 log = np.log
 matmul = np.matmul

@@ -18,22 +18,26 @@ abs = tf.abs
 all = tf.reduce_all
 any = tf.reduce_any
 concat = tf.concat
+cumsum = tf.cumsum
 detach = tf.stop_gradient
 exp = tf.exp
-expm1 = tf.math.expm1
 isnan = tf.math.is_nan
 log = tf.math.log
 log_sigmoid = tf.math.log_sigmoid
 log_softmax = tf.nn.log_softmax
+matmul = tf.matmul
 max = tf.reduce_max
+maximum = tf.maximum
 mean = tf.reduce_mean
 min = tf.reduce_min
+minimum = tf.minimum
 relu = tf.nn.relu
 sigmoid = tf.sigmoid
 softmax = tf.nn.softmax
 softplus = tf.math.softplus
 sqrt = tf.sqrt
 stack = tf.stack
+sum = tf.reduce_sum
 
 
 def cast(x: Array, like: Array) -> Array:
@@ -54,17 +58,13 @@ def size(x: Array, axis: int | None = None) -> Any:
     return tf.cast(tf.size(x) if axis is None else tf.shape(x)[axis], x.dtype)
 
 
-def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
-    return tf.reduce_sum(x, axis, keepdims)
-
-
 def count(x: Array, like: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """How many are true, as a number of the type of `like`."""
     return tf.reduce_sum(tf.cast(x, like.dtype), axis, keepdims)
 
 
 def where(condition: Array, x: Array, y: Array) -> Array:
-    like = x if tf.is_tensor(x) else y
+    like = y if isinstance(x, int | float) else x
     return tf.where(condition, *(tf.cast(side, like.dtype) for side in (x, y)))
 
 
@@ -74,22 +74,6 @@ def at_least(x: Array, low: Any) -> Array:
 
 def at_most(x: Array, high: Any) -> Array:
     return tf.minimum(x, tf.cast(high, x.dtype))
-
-
-def maximum(x: Array, y: Array) -> Array:
-    return tf.maximum(x, y)
-
-
-def minimum(x: Array, y: Array) -> Array:
-    return tf.minimum(x, y)
-
-
-def cumsum(x: Array, axis: int) -> Array:
-    return tf.cumsum(x, axis)
-
-
-def matmul(a: Array, b: Array) -> Array:
-    return tf.matmul(a, b)
 
 
 def reshape(x: Array, shape: Sequence[int | None]) -> Array:

@@ -29,7 +29,6 @@ any = torch.any
 cumsum = torch.cumsum
 detach = torch.Tensor.detach
 exp = torch.exp
-expm1 = torch.expm1
 isnan = torch.isnan
 log = torch.log
 maximum = torch.maximum
