@@ -157,7 +157,7 @@ def relative(x: Any, right: torch.Tensor) -> float:
 def main(backend: str, path: Path) -> None:
     result = json.loads(path.read_text()) if path.exists() else {"backends": {}}
     package = backend.partition(".")[0]
-    result["limits"] = {name: WIDER.get(name, Limit()) for name in SUBJECTS}
+    result["wider"] = WIDER
     result["backends"][backend] = {
         "version": version(package),
         "errors": {name: errors(name, backend) for name in SUBJECTS},

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.losses.conformance import SUBJECTS, WIDER, Limit, errors
+from tests.losses.conformance import BACKENDS, SUBJECTS, WIDER, Limit, errors
 from tests.test_examples import frameworks, needs_frameworks
 
 from limbeck import losses
 
 each = pytest.mark.parametrize
 ROOT = Path(__file__).parents[2]
+RESULT = ROOT / "benchmarks" / "results" / "conformance.json"
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(ROOT),
@@ -68,6 +69,13 @@ def test_a_loss_of_another_framework_is_close_to_float64(
     name: str, backend: str, measured: Any
 ) -> None:
     check(name, *measured(backend)[name])
+
+
+@pytest.mark.slow
+def test_the_measured_table_has_every_loss_on_every_backend() -> None:
+    measured = json.loads(RESULT.read_text())["backends"]
+    assert measured.keys() == BACKENDS.keys()
+    assert all(backend["errors"].keys() == SUBJECTS.keys() for backend in measured.values())
 
 
 def test_no_loss_is_left_out() -> None:
