@@ -49,7 +49,7 @@ def linear_kl(
         mask: tokens that count, of the shape of `s_hidden` without D or a prefix of it.
         weight: factor of each token, not part of the divisor.
         count: divisor in place of the number of valid tokens.
-        chunk: tokens at a time; a sixteenth of them unless said, at least 64.
+        chunk: tokens at a time; a sixteenth of them unless said, at least 48.
 
     Returns:
         A scalar, in float32 or better.
@@ -235,7 +235,7 @@ def _rows(x: Any, like: Any, valid: Any) -> Any:
 def _chunk(chunk: int | None, s: Any) -> int:
     """Tokens at a time."""
     if chunk is None:
-        return max(64, -(-len(s) // 16))
+        return max(48, -(-len(s) // 16))
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     return chunk
