@@ -20,7 +20,7 @@ from PIL import Image
 
 from limbeck.compare import compare, table
 from limbeck.data import open_images
-from limbeck.recipe import Recipe, arms_of, evaluate_run, read
+from limbeck.recipe import Recipe, arms_of, read
 from limbeck.recipe.pipeline import runner, with_teacher
 from limbeck.report import write_report
 from limbeck.train.ranks import Ranks
@@ -93,7 +93,6 @@ def main() -> None:
         subject="distilled",
         recipe="textbook",
     )
-    document["teacher"] = evaluate_run(options.out / "teacher")
     print(table(document))
     if options.seed is None:
         print(f"\nreport: {write_report(options.out)}")
