@@ -220,11 +220,21 @@ class Match(Objective):
         )
 
     def items(self, data: Mapping[str, Any]) -> dict[str, Tensor]:
-        counted = [data[n] for source, n in map(split, self.masks()) if source == "data"]
-        return {self.name: counted[0].ne(0).sum()} if counted else {}
+        told = self.told(data)
+        if not told:
+            return {}
+        counted = told[0]
+        for valid in told[1:]:
+            counted, valid = sorted((counted, valid), key=Tensor.dim, reverse=True)
+            counted = counted & valid.reshape(*valid.shape, *[1] * (counted.ndim - valid.ndim))
+        return {self.name: counted.sum()}
 
-    def masks(self) -> list[str]:
-        return [self.given["mask"]] if "mask" in self.given else []
+    def told(self, data: Mapping[str, Any]) -> list[Tensor]:
+        """What the data says of which items count: by the mask, by labels that are known."""
+        given = {key: split(address) for key, address in self.given.items()}
+        ours = {key: data[name] for key, (source, name) in given.items() if source == "data"}
+        masks = [ours["mask"].ne(0)] if "mask" in ours else []
+        return masks + ([ours["target"].ne(-100)] if "target" in ours else [])
 
     def extra_repr(self) -> str:
         return f"{self.name}: {self.student} ~ {self.source}:{self.theirs}, {self.options}"
@@ -233,14 +243,9 @@ class Match(Objective):
 class Truth(Match):
     """The match with the labels: `loss(student, data)`."""
 
-    def items(self, data: Mapping[str, Any]) -> dict[str, Tensor]:
-        counted = known(self.loss, data[self.theirs])
-        if counted is None:
-            return super().items(data)
-        if "mask" in self.given:
-            mask = data[split(self.given["mask"])[1]].ne(0)
-            counted = counted & mask.reshape(*mask.shape, *[1] * (counted.ndim - mask.ndim))
-        return {self.name: counted.sum()}
+    def told(self, data: Mapping[str, Any]) -> list[Tensor]:
+        labelled = known(self.loss, data[self.theirs])
+        return super().told(data) + ([] if labelled is None else [labelled])
 
 
 class Term(Objective):

@@ -48,6 +48,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "rich": rich,
     "labels": lambda: 1.0 * truth(label_smoothing=0.1),
     "hard": lambda: 0.3 * truth() + 0.7 * Match(losses.hard),
+    "decoupled": lambda: 1.0 * Match(losses.dkd, given={"target": "data:target"}),
     "features": lambda: 0.3 * truth() + hint(0.7) + 5.0 * Match(losses.attention, "conv"),
 }
 
