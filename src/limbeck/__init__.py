@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from limbeck import losses as losses
+    from limbeck import methods as methods
     from limbeck import projectors as projectors
     from limbeck import schedules as schedules
     from limbeck.balance import Balance as Balance
@@ -35,7 +36,7 @@ HOMES = {
     "load": "limbeck.recipe",
     "truth": "limbeck.objective",
 }
-MODULES = ("losses", "projectors", "schedules")
+MODULES = ("losses", "methods", "projectors", "schedules")
 __all__ = [*sorted(HOMES), *MODULES]
 
 

@@ -215,6 +215,6 @@ def export(run: Path, out: Path, onnx: bool, as_json: bool) -> None:
 @command
 def methods(name: str | None) -> None:
     """List what can be matched, or explain one NAME."""
-    from limbeck.methods import explain, index
+    from limbeck.methods.listing import explain, listing
 
-    click.echo(explain(name) if name else index())
+    click.echo(explain(name) if name else listing())
