@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from limbeck.distiller import evaluating
+from limbeck.modes import evaluating
 from limbeck.sources import Recorded, Source
 from limbeck.train import Job
 from limbeck.train.loop import Trainer

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data import Images, in_order
-from limbeck.distiller import evaluating
 from limbeck.errors import LimbeckError
 from limbeck.evaluate.speed import speed
 from limbeck.models import cost
+from limbeck.modes import evaluating
 from limbeck.taps import describe
 from limbeck.tasks import CLASSIFICATION, Task
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.distiller import evaluating
+from limbeck.modes import evaluating
 
 WARM_UP, FEWEST, SECONDS = 2, 3, 0.2
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from limbeck.checkpoint import load_weights
-from limbeck.distiller import eagerly, evaluating
 from limbeck.errors import LimbeckError
 from limbeck.export.code import Code
+from limbeck.modes import eagerly, evaluating
 from limbeck.taps import describe, plain
 
 TOLERANCE = 1e-4

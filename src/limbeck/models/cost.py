@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from limbeck.distiller import eagerly, evaluating
+from limbeck.modes import eagerly, evaluating
 
 log = logging.getLogger("limbeck")
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from limbeck.checkpoint import load_weights
 from limbeck.data import Images, Loader, carve, derive, open_images, same_classes, withhold
-from limbeck.distiller import Distiller, evaluating
+from limbeck.distiller import Distiller
 from limbeck.errors import LimbeckError
 from limbeck.inputs import Preprocess
 from limbeck.models import (
@@ -20,6 +20,7 @@ from limbeck.models import (
     preprocess_of,
     suspicious_weights,
 )
+from limbeck.modes import evaluating
 from limbeck.reader import Reader
 from limbeck.recipe.schema import Data, Model, Recipe, Teacher
 from limbeck.recipe.text import dump

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from limbeck.data import ImageBatch, Images, in_order
 from limbeck.data.table import Cell
-from limbeck.distiller import evaluating
+from limbeck.modes import evaluating
 from limbeck.objective import Loss
 from limbeck.taps import describe
 
