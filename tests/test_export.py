@@ -1,5 +1,6 @@
 """Export: the folder runs without limbeck, answers like the live student, and leaves no trace."""
 
+import ast
 import hashlib
 import json
 import re
@@ -28,6 +29,7 @@ from limbeck.export.onnx import check_onnx
 from limbeck.export.view import View
 from limbeck.inputs import Preprocess
 from limbeck.models import build
+from limbeck.tasks import MULTILABEL, REGRESSION, Task
 from limbeck.zoo import small_cnn
 
 CLASSES = ("cat", "dog", "bird", "fish")
@@ -206,6 +208,30 @@ def test_the_readme_runs_where_limbeck_cannot_be_imported(shipped: Shipped, tmp_
     for logits in ran["logits"]:
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
     assert len(ran["logits"]) == 2
+
+
+def names_above_zero(logits: Tensor) -> list[str]:
+    return [name for name, logit in zip(CLASSES, logits.tolist(), strict=True) if logit > 0]
+
+
+@pytest.mark.parametrize("task", [MULTILABEL, REGRESSION], ids=["multilabel", "regression"])
+def test_the_readme_of_another_task_reads_its_answers(
+    task: Task, student: nn.Sequential, tmp_path: Path
+) -> None:
+    """Twice: with torch and with onnxruntime."""
+    out = tmp_path / "model"
+    exported(student, out, onnx=True, task=task)
+    picture(out / "image.png", 16, 16)
+    ran = run_readme(out, tmp_path)
+    expected = answers(student, noise(1))[0]
+    assert len(ran["printed"]) == 2
+    for printed in map(ast.literal_eval, ran["printed"]):
+        if task is MULTILABEL:
+            assert printed == names_above_zero(expected)
+            assert 0 < len(printed) < len(CLASSES)
+        else:
+            assert list(printed) == list(CLASSES)
+            assert list(printed.values()) == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def mobilenet_runs(tmp_path: Path, onnx: bool) -> dict[str, float]:

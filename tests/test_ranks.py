@@ -43,12 +43,41 @@ def data(step: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return x.to(dtype), y
 
 
-def train(wrapped: nn.Module, distiller: Distiller, dtype: torch.dtype, ranks: int) -> None:
+def several(loss: Any) -> tuple[Distiller, Callable[[Tensor], Tensor]]:
+    """Answers that do not compete, and what makes three targets, some unknown, of a label."""
+    soft, unknown = (
+        (losses.squared_error, float("nan"))
+        if loss is losses.squared_error
+        else (losses.binary_kl, -100.0)
+    )
+
+    def targets(y: Tensor) -> Tensor:
+        rows = torch.stack([y == 0, y == 1, y != 2], 1).double()
+        rows[y == 0, 1] = unknown
+        rows[y < 0] = unknown
+        return rows
+
+    teacher = mlp(3, seed=1).double()
+    return Distiller(mlp(3).double(), teacher, 0.5 * truth(loss=loss) + 0.5 * Match(soft)), targets
+
+
+def as_is(y: Tensor) -> Tensor:
+    return y
+
+
+def train(
+    wrapped: nn.Module,
+    distiller: Distiller,
+    dtype: torch.dtype,
+    ranks: int,
+    targets: Callable[[Tensor], Tensor] = as_is,
+) -> None:
     """Every rank takes its rows in two pieces, with shares of the whole step."""
     rank = dist.get_rank() if ranks > 1 else 0
     optimizer = torch.optim.SGD(distiller.parameters(), 0.05, momentum=0.9)
     for step in range(STEPS):
         x, y = data(step, dtype)
+        y = targets(y)
         total = distiller.items(ROWS, target=y)
         mine = torch.arange(ROWS).chunk(ranks)[rank]
         for rows in mine.chunk(PIECES if ranks > 1 else 1):
@@ -81,6 +110,15 @@ def equal_to_one_process(folder: Path) -> Seen:
         distiller = make(dtype)
         train(DistributedDataParallel(distiller), distiller, dtype, ranks=2)
         seen[str(dtype)] = state(distiller)
+    return seen
+
+
+def several_equal_to_one_process(folder: Path) -> Seen:
+    seen = {}
+    for loss in (losses.binary_cross_entropy, losses.squared_error):
+        distiller, targets = several(loss)
+        train(DistributedDataParallel(distiller), distiller, torch.float64, 2, targets)
+        seen[loss.__name__] = state(distiller)
     return seen
 
 
@@ -206,6 +244,7 @@ def whole(value: Any) -> Tensor:
 SCENARIOS = (
     balanced,
     equal_to_one_process,
+    several_equal_to_one_process,
     projectors_start_alike,
     calls_outside_of_the_wrapper,
     a_projector_made_too_late,
@@ -249,6 +288,17 @@ def test_two_ranks_equal_one_process(folder: Path, dtype: torch.dtype, close: fl
         for name, value in state(alone).items():
             assert not torch.equal(value, start[name])
             torch.testing.assert_close(seen[str(dtype)][name], value, rtol=0, atol=close)
+
+
+@pytest.mark.parametrize("loss", [losses.binary_cross_entropy, losses.squared_error])
+def test_two_ranks_equal_one_process_for_several_targets(folder: Path, loss: Any) -> None:
+    alone, targets = several(loss)
+    start = state(alone)
+    train(alone, alone, torch.float64, 1, targets)
+    for seen in seen_by(folder, several_equal_to_one_process):
+        for name, value in state(alone).items():
+            assert not torch.equal(value, start[name])
+            torch.testing.assert_close(seen[loss.__name__][name], value, rtol=0, atol=1e-10)
 
 
 def test_ranks_agree_bit_for_bit_though_projectors_were_drawn_apart(folder: Path) -> None:

@@ -95,6 +95,8 @@ def test_same_classes_names_both(noise):
     )
     with pytest.raises(LimbeckError, match="only the order differs"):
         same_classes(noise, replace(noise, classes=("b", "a", "c")))
+    with pytest.raises(LimbeckError, match=r"test has 4 .* only test has d, e"):
+        same_classes(noise, replace(noise, classes=("a", "b", "d", "e")), "test")
 
 
 def test_many_classes_are_not_all_listed(noise):

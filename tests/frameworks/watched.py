@@ -9,8 +9,10 @@ import functools
 import runpy
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +56,8 @@ def one_order(sampler: Any) -> Iterator[int]:
     return iter(torch.randperm(len(sampler), generator=generator).tolist())
 
 
-def watch_all(watch: Watch) -> None:
-    """Lets `watch` know of every distiller from now on."""
+def watched(watch: Watch) -> Callable[..., None]:
+    """How a distiller is made, and then watched."""
     make: Callable[..., None] = Distiller.__init__
 
     @functools.wraps(make)
@@ -63,22 +65,25 @@ def watch_all(watch: Watch) -> None:
         make(distiller, *args, **options)
         watch.over(distiller)
 
-    Distiller.__init__ = init  # type: ignore[method-assign]
+    return init
 
 
-def fix_order() -> None:
-    RandomSampler.__iter__ = one_order  # type: ignore[method-assign]
+def samplers() -> Iterator[type]:
+    """What draws at random in the loops."""
+    yield RandomSampler
     if find_spec("accelerate"):
         from accelerate.data_loader import SeedableRandomSampler
 
-        SeedableRandomSampler.__iter__ = one_order
+        yield SeedableRandomSampler
 
 
 def main(example: str, result: str) -> None:
     watch = Watch()
-    fix_order()
-    watch_all(watch)
-    runpy.run_path(example, run_name="__main__")
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(Distiller, "__init__", watched(watch)))
+        for sampler in samplers():
+            patches.enter_context(patch.object(sampler, "__iter__", one_order))
+        runpy.run_path(example, run_name="__main__")
     torch.save(watch.seen(), result)
 
 

@@ -150,8 +150,8 @@ def rkd_angle(s: Array, t: Array, mask: Array | None = None) -> float:
     return math.fsum(terms) / math.perm(len(alive), 3)
 
 
-def gradient(loss: Callable[[Array], float], x: Array, step: float = 1e-4) -> Array:
-    """Central differences of fourth order, an element at a time."""
+def gradient(loss: Callable[[Array], float], x: Array, step: float = 1e-5) -> Array:
+    """Central differences of fourth order, an element at a time; kinks are rarely so near."""
     grad = np.zeros(x.shape)
     for i in np.ndindex(x.shape):
         bump = np.zeros(x.shape)
@@ -164,9 +164,9 @@ def gradient(loss: Callable[[Array], float], x: Array, step: float = 1e-4) -> Ar
 def _mean(
     item: Callable[[tuple[int, ...]], float],
     shape: tuple[int, ...],
-    mask: Array | None,
-    weight: Array | None,
-    count: float | None,
+    mask: Array | None = None,
+    weight: Array | None = None,
+    count: float | None = None,
 ) -> float:
     """The weighted sum of the valid items over `count`, or over how many they are."""
     valid = [i for i in np.ndindex(shape) if mask is None or mask[i]]

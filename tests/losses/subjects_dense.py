@@ -83,7 +83,7 @@ FEATURES = {
     "giou": Subject(
         corners(following(losses.giou, "score", score_of)),
         alike(3, 4),
-        exempt=frozenset(COUNTED | STILL),
+        exempt=frozenset(COUNTED),
     ),
     "ld": Subject(
         following(losses.ld, "score", score_of), alike(3, 4, 5), exempt=frozenset(COUNTED)

@@ -73,6 +73,13 @@ def test_b052_labels_are_resized_by_the_nearest() -> None:
     same(loss(MAP_S[:1], MAP_T[:1], labels), loss(MAP_S[:1], MAP_T[:1], small))
 
 
+def test_a_void_region_leaves_all_its_pairs() -> None:
+    s, t = normal(0, 2, 2, 3, 1, 6)
+    mask = (torch.arange(6) < 4).expand(2, 1, 6)
+    expected = losses.pairwise(s[..., :4], t[..., :4], scale=0.5)
+    same(losses.pairwise(s, t, scale=1 / 3, mask=mask), expected)
+
+
 @each("scale", [0.5, 0.1])
 def test_b131_pairs_of_regions_are_few_on_a_large_map(scale: float) -> None:
     s, t = normal(0, 2, 1, 2, 256, 256).float()
@@ -231,6 +238,18 @@ def test_scores_are_held_still() -> None:
     assert torch.autograd.grad(value, [s, score], allow_unused=True)[1] is None
 
 
+def test_the_attention_of_fgd_is_held_still() -> None:
+    s, t = normal(0, 2, 2, 3, 4, 4)
+    none = t.new_zeros(2, 0, 4)
+    alone = partial(losses.fgd, boxes=none, stride=8, foreground=0, background=0)
+    assert scored(lambda t: alone(s, t), t)[1].count_nonzero() == 0
+    a = t.abs().mean((2, 3)).div(0.5).softmax(1) * 3
+    where = t.abs().mean(1).div(0.5).flatten(1).softmax(1).unflatten(1, (4, 4)) * 16
+    far = partial(losses.fgd, boxes=none, stride=8, background=1, channel=0, spatial=0)
+    expected = 2 * (t - s) * a[..., None, None] * where[:, None] / 16 / 2
+    same(scored(lambda t: far(s, t), t)[1], expected)
+
+
 @each("dtype", [torch.float64, torch.float32, torch.float16])
 def test_sure_classes_that_agree_stay_accurate(dtype: torch.dtype) -> None:
     s, t = torch.tensor([[9.0]]), torch.tensor([[10.0]])
@@ -260,11 +279,17 @@ M = torch.zeros(2, 3, 4, 4)
         (lambda: losses.cirkd(M, M[:1]), "one batch and size"),
         (lambda: losses.ifvd(M, M, M[:, 0], classes=2), "labels must be integers"),
         (lambda: losses.pkd(M, M[..., :3]), "one shape"),
+        (lambda: losses.ifvd(M, M, M[:1, 0].long(), classes=2), "labels must be integers"),
         (lambda: losses.fgd(M, M, M[0, 0], stride=8), "boxes must be"),
+        (lambda: losses.fgd(M, M, M[0], stride=8), "of 2 images, got"),
+        (lambda: losses.fgd(M, M, M[:, 0], stride=0), "stride must be positive, got 0"),
         (lambda: losses.fgfi(M, M, M[0], stride=8, anchors=[]), "anchors must be"),
         (lambda: losses.defeat(M, M, M[0], stride=8, level=1), "level must be"),
         (lambda: losses.bckd_cls(M, M, beta=0.5), "beta must be"),
         (lambda: losses.giou(M, M, M[:, 0]), "score must have"),
+        (lambda: losses.giou(M[..., :3], M[..., :3], M[..., 0]), "boxes must be"),
+        (lambda: losses.ld(M[:, :, :3], M[:, :, :3], M[..., 0, 0]), r"logits \(\.\.\., 4, bins\)"),
+        (lambda: losses.score_weighted_l2(M, M, M[..., :3]), "logits must be"),
     ],
 )
 def test_misuse_is_refused_by_name(call: Callable[[], Any], message: str) -> None:

@@ -1,6 +1,7 @@
 """Public bug reports about logit losses, each an input and a right answer; named by their ids."""
 
 from collections.abc import Callable
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -54,6 +55,8 @@ def test_b005_labels_follow_the_classes() -> None:
     hard = losses.classes(losses.cross_entropy, [3, 1, 2])
     expected = both(losses.cross_entropy, S[:, order], torch.tensor([1, 0]))
     assert both(hard, S, LABELS) == right(expected)
+    mixed = T.softmax(-1)
+    assert both(hard, S, mixed) == right(both(losses.cross_entropy, S[:, order], mixed[:, order]))
 
 
 @each(
@@ -134,7 +137,8 @@ def test_b014_a_constant_source_row_standardised(dtype: torch.dtype) -> None:
         assert grad(losses.lskd, student, source).isfinite().all()
         with torch.autocast("cpu", torch.bfloat16):
             assert grad(losses.lskd, student, source).isfinite().all()
-    assert losses.standardise(t).count_nonzero() == 0
+    for classes in (3, 10, 1000):  # whose mean is rounded
+        assert losses.standardise(t[0, 0].repeat(1, classes)).count_nonzero() == 0
 
 
 def test_b017_two_classes_have_no_others() -> None:
@@ -254,6 +258,42 @@ def test_a_batch_of_one_has_no_correlation_of_samples() -> None:
     assert both(losses.dist, S[:1], T[:1]) > 0
 
 
+@each("loss", [losses.dist, losses.mlkd])
+def test_an_empty_batch_is_zero(loss: Callable[..., Tensor]) -> None:
+    assert both(loss, S[:0], T[:0]) == 0
+    assert grad(loss, S[:0], T[:0]).shape == (0, 4)
+
+
+@each("mu", [0.75, 0.8])
+def test_the_head_of_akl_reaches_up_to_mu_itself(mu: float) -> None:
+    """Of p = (1/2, 1/4, 1/4) the second class belongs to it, the third does not."""
+    s, t = rows([0.0, 0.0, 0.0], [np.log(2), 0.0, 0.0])
+    forward, reverse = both(losses.kl, s, t), both(losses.reverse_kl, s, t)
+    gaps = torch.tensor([1 / 6, 1 / 12, 1 / 12])
+    head = (gaps[:2].sum() / gaps.sum()).item()
+    assert both(losses.akl, s, t, mu=mu) == right(head * forward + (1 - head) * reverse, 1e-6)
+
+
+@each(
+    ("loss", "ends"),
+    [
+        (losses.akl, (losses.reverse_kl, losses.kl)),
+        (
+            lambda s, t: losses.wsld(s, t, LABELS[:1], temperature=1.0),
+            (lambda s, t: 0 * losses.kl(s, t), losses.kl),
+        ),
+    ],
+    ids=["akl", "wsld"],
+)
+def test_weights_that_are_held_send_no_gradient_to_either_side(loss: Any, ends: Any) -> None:
+    s, t = (x[:1].clone().requires_grad_() for x in (S, T))
+    value, low, high = (f(s, t) for f in (loss, *ends))
+    weight = ((value - low) / (high - low)).item()
+    found, *expected = (torch.autograd.grad(x, (s, t)) for x in (value, low, high))
+    for got, below, above in zip(found, *expected, strict=True):
+        torch.testing.assert_close(got, (1 - weight) * below + weight * above)
+
+
 def test_limits_of_the_skew() -> None:
     for loss, limit in (
         (losses.skew_kl, losses.kl),
@@ -277,17 +317,44 @@ def test_a_share_outside_its_range_is_refused(share: float) -> None:
         (losses.skew_kl, "alpha"),
         (losses.skew_reverse_kl, "alpha"),
         (losses.akl, "mu"),
+        (partial(losses.ps_kd, target=LABELS), "alpha"),
+        (partial(losses.tfkd_reg, target=LABELS), "correct"),
     ):
         with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\], got {share}"):
-            loss(S, T, **{name: share})
+            loss(*(S, T)[: 1 if name == "correct" else 2], **{name: share})
 
 
-@each("index", [[1], [1, 1], []])
+@each("value", [0, -4.0, float("nan")])
+def test_a_temperature_that_is_not_positive_is_refused(value: float) -> None:
+    labelled = [partial(loss, target=LABELS) for loss in (losses.dkd, losses.nkd, losses.wsld)]
+    softened = [losses.kl, losses.reverse_kl, losses.lskd, losses.dist, losses.binary_kl]
+    for loss in (*softened, *TEMPERED, *labelled):
+        with pytest.raises(ValueError, match=f"temperature must be positive, got {value}"):
+            loss(S, T, temperature=value)
+    with pytest.raises(ValueError, match=f"temperature must be positive, got {value}"):
+        losses.tfkd_reg(S, LABELS, temperature=value)
+    with pytest.raises(ValueError, match=f"temperatures must be positive, got {value}"):
+        losses.mlkd(S, T, temperatures=[4.0, value])
+    for loss in (losses.ttm, losses.wttm):
+        with pytest.raises(ValueError, match=f"gamma must be positive, got {value}"):
+            loss(S, T, gamma=value)
+
+
+@each("shape", [(3,), (2, 1), (2, 4)])
+def test_weights_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    for loss in (losses.kl, losses.logit_mse, losses.binary_kl, losses.hard):
+        with pytest.raises(ValueError, match=r"weight must have the items' shape \(2,\), got"):
+            loss(S, T, weight=torch.ones(shape))
+
+
+@each("index", [[1], [1, 1], [], [-1, 0]])
 def test_a_list_that_is_no_set_of_classes_is_refused(index: list[int]) -> None:
     with pytest.raises(ValueError, match="two or more classes, each once"):
         losses.classes(losses.kl, index)
     with pytest.raises(ValueError, match="must pair up, got 2 and 3"):
         losses.classes(losses.kl, [0, 1], theirs=[0, 1, 2])
+    with pytest.raises(ValueError, match="must be below the number of logits, got 4 of 4"):
+        losses.classes(losses.kl, [0, 1], theirs=[0, 4])(S, T)
 
 
 def test_the_wrappers_keep_name_and_arguments() -> None:

@@ -219,6 +219,18 @@ def test_autocast_decides_the_layers_alone() -> None:
         torch.testing.assert_close(g, e, rtol=0.05, atol=0.02 * e.abs().max().item())
 
 
+def test_autocast_leaves_the_gradients_of_a_chunk_precise() -> None:
+    layers = Layers(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        value, (s, t) = layers.fused(chunk=3), layers.logits()
+    s = s.detach().float().requires_grad_()
+    (g,) = torch.autograd.grad(losses.kl(s, t.float()), s)
+    g, hidden = g.flatten(0, 1), layers.s.flatten(0, 1)
+    exact = (g @ layers.s_weight).view_as(layers.s), g.t() @ hidden, g.sum(0)
+    for got, expected in zip(torch.autograd.grad(value, layers.learned()), exact, strict=True):
+        same(got, expected.detach(), 1e-5)
+
+
 class Largest(TorchDispatchMode):
     """Notes the largest tensor that any operation makes, in bytes."""
 
@@ -319,6 +331,9 @@ X = torch.zeros(2, 3, 4)
     [
         (lambda: losses.linear_kl(X, X[0], X, X[0, :2]), "vocabularies must be equal, got 3 and 2"),
         (lambda: losses.linear_kl(X, X[0], X[:1], X[0]), "must have the same tokens"),
+        (lambda: losses.linear_kl(X, X[0, :, :3], X, X[0]), r"got \(3, 3\) and no bias for"),
+        (lambda: losses.linear_kl(X, X[0], X, X[0], t_bias=X[0, 0]), r"and a bias \(4,\) for"),
+        (lambda: losses.linear_sparse_kl(X, X[0].t(), X, X.long()), r"must have a weight \(V, D\)"),
         (lambda: losses.linear_kl(X, X[0], X, X[0], chunk=0), "chunk must be at least 1, got 0"),
         (lambda: losses.linear_kl(X, X[0], X, X[0], mask=X[..., 0].new_ones(3)), "mask must"),
         (lambda: losses.chunked_kl(X, X, chunk=-1), "chunk must be at least 1"),

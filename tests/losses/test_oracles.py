@@ -45,6 +45,27 @@ class Case(NamedTuple):
         return self.oracle(s, self.t, **self.twin)
 
 
+def same_in_torch(case: Case) -> None:
+    """limbeck's value and gradient are the oracle's."""
+    s, t, keys = case.arguments(torch.from_numpy)
+    value = case.loss(s.requires_grad_(), t, **keys)
+    assert value.dtype == torch.float64
+    assert value.item() == pytest.approx(case.theirs(case.s), rel=1e-10, abs=1e-12)
+    (grad,) = torch.autograd.grad(value, s)
+    expected = oracles.gradient(case.theirs, case.s)
+    close = 1e-7 * max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(grad.movedim(case.axis, -1), expected, rtol=0, atol=close)
+
+
+def same_in_numpy(case: Case) -> None:
+    """limbeck's value of NumPy arrays is the oracle's."""
+    s, t, keys = case.arguments(np.asarray)
+    value = case.loss(s, t, **keys)
+    assert value.dtype == np.float64
+    assert value.shape == ()
+    assert float(value) == pytest.approx(case.theirs(case.s), rel=1e-10, abs=1e-12)
+
+
 def drawn_items(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
     """A mask, weight and count for items of `shape`: as given to limbeck, and at full size."""
     call: dict[str, Any] = {}
@@ -151,24 +172,11 @@ CASES = {
 @examples
 @given(data=st.data())
 def test_torch_value_and_gradient(name: str, data: st.DataObject) -> None:
-    case = data.draw(CASES[name])
-    s, t, keys = case.arguments(torch.from_numpy)
-    value = case.loss(s.requires_grad_(), t, **keys)
-    assert value.dtype == torch.float64
-    assert value.item() == pytest.approx(case.theirs(case.s), rel=1e-10, abs=1e-12)
-    (grad,) = torch.autograd.grad(value, s)
-    expected = oracles.gradient(case.theirs, case.s)
-    close = 1e-7 * max(1.0, np.abs(expected).max())
-    np.testing.assert_allclose(grad.movedim(case.axis, -1), expected, rtol=0, atol=close)
+    same_in_torch(data.draw(CASES[name]))
 
 
 @pytest.mark.parametrize("name", CASES)
 @examples
 @given(data=st.data())
 def test_numpy_value(name: str, data: st.DataObject) -> None:
-    case = data.draw(CASES[name])
-    s, t, keys = case.arguments(np.asarray)
-    value = case.loss(s, t, **keys)
-    assert value.dtype == np.float64
-    assert value.shape == ()
-    assert float(value) == pytest.approx(case.theirs(case.s), rel=1e-10, abs=1e-12)
+    same_in_numpy(data.draw(CASES[name]))

@@ -4,12 +4,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import Generator
-from tests.losses import oracles, oracles_dense, oracles_heads
-from tests.losses.test_oracles import Array, Case, Draw, arrays, drawn_items
+from tests.losses import oracles_dense, oracles_heads
+from tests.losses.test_oracles import (
+    Array,
+    Case,
+    Draw,
+    arrays,
+    drawn_items,
+    same_in_numpy,
+    same_in_torch,
+)
 
 from limbeck import losses
 
@@ -169,24 +176,11 @@ CASES = {
 @few
 @given(data=st.data())
 def test_torch_value_and_gradient(name: str, data: st.DataObject) -> None:
-    case = data.draw(CASES[name])
-    s, t, keys = case.arguments(torch.from_numpy)
-    value = case.loss(s.requires_grad_(), t, **keys)
-    assert value.dtype == torch.float64
-    assert value.item() == pytest.approx(case.theirs(case.s), rel=1e-10, abs=1e-12)
-    (grad,) = torch.autograd.grad(value, s)
-    expected = oracles.gradient(case.theirs, case.s)
-    close = 1e-6 * max(1.0, np.abs(expected).max())
-    np.testing.assert_allclose(grad.movedim(case.axis, -1), expected, rtol=0, atol=close)
+    same_in_torch(data.draw(CASES[name]))
 
 
 @pytest.mark.parametrize("name", CASES)
 @few
 @given(data=st.data())
 def test_numpy_value(name: str, data: st.DataObject) -> None:
-    case = data.draw(CASES[name])
-    s, t, keys = case.arguments(np.asarray)
-    value = case.loss(s, t, **keys)
-    assert value.dtype == np.float64
-    assert value.shape == ()
-    assert float(value) == pytest.approx(case.theirs(case.s), rel=1e-10, abs=1e-12)
+    same_in_numpy(data.draw(CASES[name]))

@@ -2,14 +2,21 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.losses import oracles_feature
-from tests.losses.oracles import gradient
-from tests.losses.test_oracles import ITEMS, MAPS, Case, Draw, arrays, drawn_items, examples
+from tests.losses.test_oracles import (
+    ITEMS,
+    MAPS,
+    Case,
+    Draw,
+    arrays,
+    drawn_items,
+    examples,
+    same_in_numpy,
+    same_in_torch,
+)
 
 from limbeck import losses
 
@@ -97,24 +104,11 @@ CASES = {
 @examples
 @given(data=st.data())
 def test_torch_value_and_gradient(name: str, data: st.DataObject) -> None:
-    drawn = data.draw(CASES[name])
-    s, t, keys = drawn.arguments(torch.from_numpy)
-    value = drawn.loss(s.requires_grad_(), t, **keys)
-    assert value.dtype == torch.float64
-    assert value.item() == pytest.approx(drawn.theirs(drawn.s), rel=1e-10, abs=1e-12)
-    (grad,) = torch.autograd.grad(value, s)
-    expected = gradient(drawn.theirs, drawn.s)
-    close = 1e-7 * max(1.0, np.abs(expected).max())
-    np.testing.assert_allclose(grad.movedim(drawn.axis, -1), expected, rtol=0, atol=close)
+    same_in_torch(data.draw(CASES[name]))
 
 
 @pytest.mark.parametrize("name", CASES)
 @examples
 @given(data=st.data())
 def test_numpy_value(name: str, data: st.DataObject) -> None:
-    drawn = data.draw(CASES[name])
-    s, t, keys = drawn.arguments(np.asarray)
-    value = drawn.loss(s, t, **keys)
-    assert value.dtype == np.float64
-    assert value.shape == ()
-    assert float(value) == pytest.approx(drawn.theirs(drawn.s), rel=1e-10, abs=1e-12)
+    same_in_numpy(data.draw(CASES[name]))

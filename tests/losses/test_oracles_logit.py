@@ -5,11 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.losses import oracles, oracles_logit
-from tests.losses.test_oracles import ITEMS, Case, Draw, arrays, drawn_items, examples
+from tests.losses import oracles_logit
+from tests.losses.test_oracles import (
+    ITEMS,
+    Case,
+    Draw,
+    arrays,
+    drawn_items,
+    examples,
+    same_in_numpy,
+    same_in_torch,
+)
 
 from limbeck import losses
 
@@ -63,24 +71,11 @@ def cases(draw: Draw, name: str) -> Case:
 @examples
 @given(data=st.data())
 def test_torch_value_and_gradient(name: str, data: st.DataObject) -> None:
-    case = data.draw(cases(name))
-    s, t, keys = case.arguments(torch.from_numpy)
-    value = case.loss(s.requires_grad_(), t, **keys)
-    assert value.dtype == torch.float64
-    assert value.item() == pytest.approx(case.theirs(case.s), rel=1e-9, abs=1e-11)
-    (grad,) = torch.autograd.grad(value, s)
-    expected = oracles.gradient(case.theirs, case.s)
-    close = 1e-7 * max(1.0, np.abs(expected).max())
-    np.testing.assert_allclose(grad.movedim(case.axis, -1), expected, rtol=0, atol=close)
+    same_in_torch(data.draw(cases(name)))
 
 
 @pytest.mark.parametrize("name", KEYS)
 @examples
 @given(data=st.data())
 def test_numpy_value(name: str, data: st.DataObject) -> None:
-    case = data.draw(cases(name))
-    s, t, keys = case.arguments(np.asarray)
-    value = case.loss(s, t, **keys)
-    assert value.dtype == np.float64
-    assert value.shape == ()
-    assert float(value) == pytest.approx(case.theirs(case.s), rel=1e-9, abs=1e-11)
+    same_in_numpy(data.draw(cases(name)))

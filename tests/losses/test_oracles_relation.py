@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from tests.losses import oracles_relation
 from tests.losses.oracles import gradient
 from tests.losses.subject import normal, same, scored
-from tests.losses.test_oracles import MAPS, Case, Draw, arrays, drawn_items, examples
+from tests.losses.test_oracles import (
+    MAPS,
+    Case,
+    Draw,
+    arrays,
+    drawn_items,
+    examples,
+    same_in_numpy,
+    same_in_torch,
+)
 
 from limbeck import losses, ops
 from limbeck.losses import relations
@@ -84,27 +93,14 @@ CASES = {
 @examples
 @given(data=st.data())
 def test_torch_value_and_gradient(name: str, data: st.DataObject) -> None:
-    drawn = data.draw(CASES[name])
-    s, t, keys = drawn.arguments(torch.from_numpy)
-    value = drawn.loss(s.requires_grad_(), t, **keys)
-    assert value.dtype == torch.float64
-    assert value.item() == pytest.approx(drawn.theirs(drawn.s), rel=1e-10, abs=1e-12)
-    (grad,) = torch.autograd.grad(value, s)
-    expected = gradient(drawn.theirs, drawn.s)
-    close = 1e-7 * max(1.0, np.abs(expected).max())
-    np.testing.assert_allclose(grad, expected, rtol=0, atol=close)
+    same_in_torch(data.draw(CASES[name]))
 
 
 @pytest.mark.parametrize("name", CASES)
 @examples
 @given(data=st.data())
 def test_numpy_value(name: str, data: st.DataObject) -> None:
-    drawn = data.draw(CASES[name])
-    s, t, keys = drawn.arguments(np.asarray)
-    value = drawn.loss(s, t, **keys)
-    assert value.dtype == np.float64
-    assert value.shape == ()
-    assert float(value) == pytest.approx(drawn.theirs(drawn.s), rel=1e-10, abs=1e-12)
+    same_in_numpy(data.draw(CASES[name]))
 
 
 @examples
@@ -135,10 +131,28 @@ def test_the_memory_may_change_before_the_backward_pass() -> None:
     assert torch.equal(torch.autograd.grad(later, leaf)[0], expected)
 
 
-def test_crd_without_a_negative_is_refused() -> None:
+@pytest.mark.parametrize("shape", [(3, 1), (2, 4), (3,)])
+def test_crd_without_a_negative_of_each_sample_is_refused(shape: tuple[int, ...]) -> None:
     s, memory = normal(0, 3, 4), normal(1, 5, 4)
-    with pytest.raises(ValueError, match=r"name the sample and its negatives, got \(3, 1\)"):
-        losses.crd(s, s, memory, memory, torch.zeros(3, 1, dtype=torch.long))
+    with pytest.raises(ValueError, match="name the sample and its negatives") as caught:
+        losses.crd(s, s, memory, memory, torch.zeros(shape, dtype=torch.long))
+    assert f"got {shape} beside (3, 4)" in str(caught.value)
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [((5, 4), (6, 4)), ((5, 3), (5, 3))])
+def test_memories_that_do_not_fit_are_refused(
+    mine: tuple[int, int], theirs: tuple[int, int]
+) -> None:
+    s, index = normal(0, 3, 4), torch.zeros(3, 2, dtype=torch.long)
+    with pytest.raises(ValueError, match="memories must be") as caught:
+        losses.crd(s, s, torch.ones(mine), torch.ones(theirs), index)
+    assert f"got {mine} and {theirs} beside (3, 4)" in str(caught.value)
+
+
+@pytest.mark.parametrize("keys", [{"order": 0}, {"gamma": 0.0}])
+def test_a_kernel_that_is_none_is_refused(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="gamma must be positive and order at least 1"):
+        losses.cc(normal(0, 3, 4), normal(1, 3, 4), **keys)
 
 
 @pytest.mark.parametrize("samples", [1, 7, 59])
@@ -162,6 +176,15 @@ def test_the_angle_of_some_triples(samples: int) -> None:
 def test_as_many_triples_as_there_are_are_all_of_them(samples: int) -> None:
     s, t = normal(0, 5, 3), normal(1, 5, 4)
     same(losses.rkd_angle(s, t, samples=samples), losses.rkd_angle(s, t))
+
+
+@pytest.mark.parametrize("mask", [None, torch.tensor([True, False, True])])
+def test_two_samples_have_no_angle(mask: Any) -> None:
+    s, t = normal(0, 2 if mask is None else 3, 3), normal(1, 2 if mask is None else 3, 3)
+    s[-1] = s[0]  # which would add the terms b = c
+    value, grad = scored(losses.rkd_angle, s, t, mask=mask)
+    assert value == 0
+    assert grad.count_nonzero() == 0
 
 
 def test_some_triples_are_spread_over_the_batch() -> None:
@@ -208,6 +231,7 @@ def test_opposite_samples_are_finite_for_pkt() -> None:
         (losses.linear_cka, (2, 3), (3, 3)),
         (losses.irg_edge, (2, 3), (3, 3)),
         (losses.ickd, (2, 3, 4, 4), (2, 5, 4, 4)),
+        (losses.ickd, (2, 3), (2, 3)),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(

@@ -9,9 +9,18 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.losses import oracles, oracles_sigmoid
+from tests.losses import oracles_sigmoid
 from tests.losses.subject import INF, NAN, finite, normal, same, scored, seeds
-from tests.losses.test_oracles import ITEMS, Case, Draw, arrays, drawn_items, examples
+from tests.losses.test_oracles import (
+    ITEMS,
+    Case,
+    Draw,
+    arrays,
+    drawn_items,
+    examples,
+    same_in_numpy,
+    same_in_torch,
+)
 
 from limbeck import losses, truth
 from limbeck.losses.known import known
@@ -44,27 +53,14 @@ def cases(draw: Draw, name: str) -> Case:
 @examples
 @given(data=st.data())
 def test_torch_value_and_gradient(name: str, data: st.DataObject) -> None:
-    case = data.draw(cases(name))
-    s, t, keys = case.arguments(torch.from_numpy)
-    value = case.loss(s.requires_grad_(), t, **keys)
-    assert value.dtype == torch.float64
-    assert value.item() == pytest.approx(case.theirs(case.s), rel=1e-10, abs=1e-12)
-    (grad,) = torch.autograd.grad(value, s)
-    expected = oracles.gradient(case.theirs, case.s)
-    close = 1e-7 * max(1.0, np.abs(expected).max())
-    np.testing.assert_allclose(grad.movedim(case.axis, -1), expected, rtol=0, atol=close)
+    same_in_torch(data.draw(cases(name)))
 
 
 @each("name", NAMES)
 @examples
 @given(data=st.data())
 def test_numpy_value(name: str, data: st.DataObject) -> None:
-    case = data.draw(cases(name))
-    s, t, keys = case.arguments(np.asarray)
-    value = case.loss(s, t, **keys)
-    assert value.dtype == np.float64
-    assert value.shape == ()
-    assert float(value) == pytest.approx(case.theirs(case.s), rel=1e-10, abs=1e-12)
+    same_in_numpy(data.draw(cases(name)))
 
 
 # ---- binary_kl
@@ -151,6 +147,17 @@ def test_nothing_known_gives_zero_with_a_gradient_path(loss: Any, unknown: float
     value, grad = scored(loss, s, torch.full_like(s, unknown))
     assert value == 0
     assert grad.count_nonzero() == 0
+
+
+def test_an_item_of_which_nothing_is_known_is_none_beside_a_mask_too() -> None:
+    s, y = normal(0, 3, 2), torch.tensor([[1.0, 0.0], [-100.0, -100.0], [0.0, 1.0]]).double()
+    mask = torch.tensor([True, True, False])
+    same(losses.binary_cross_entropy(s, y, mask=mask), losses.binary_cross_entropy(s[:1], y[:1]))
+
+
+def test_a_source_that_is_undecided_says_no() -> None:
+    s, t = torch.tensor([[2.0]]), torch.tensor([[0.0]])
+    same(losses.binary_hard(s, t), losses.binary_cross_entropy(s, t))
 
 
 @each("garbage", [NAN, INF, -INF, 1e30])

@@ -14,6 +14,7 @@ from limbeck.errors import LimbeckError
 from limbeck.methods.contrast import CRD
 from limbeck.methods.negatives import Negatives
 from limbeck.ops import torch_samples
+from limbeck.signals import Signals
 
 SAMPLES, WIDTH = 11, 3
 X, Y = batch(6)
@@ -102,6 +103,18 @@ def test_gradients_reach_the_student_and_both_projectors_alone() -> None:
         assert layer.weight.grad.count_nonzero() > 0
     assert not term.memory_s.requires_grad
     assert distiller.student.head.weight.grad is None
+
+
+def test_the_source_is_held_still() -> None:
+    s, t = torch.randn(2, 6, 4).unbind()
+    term = CRD(SAMPLES, "body", width=WIDTH, negatives=5)
+    s.requires_grad_()
+    t.requires_grad_()
+    signals = Signals({"student": {"body": s}, "teacher": {"body": t}, "data": {"ids": IDS}})
+    term.prepare(signals)
+    term(signals)["crd[body]"].backward()
+    assert s.grad is not None
+    assert t.grad is None
 
 
 @pytest.mark.parametrize("rarely", [0, 10**6])
@@ -203,7 +216,7 @@ def test_negatives_depend_on_seed_step_and_sample_alone() -> None:
     [
         ({"samples": 1, "each": 5}, "there must be two samples and a negative, got 1 samples"),
         ({"samples": 5, "each": 0}, "got 5 samples and 0"),
-        ({"labels": LABELS[:4]}, "labels must be one for each of 11 samples, got 4"),
+        ({"labels": LABELS[:4]}, r"labels must be one for each of 11 samples, got \(4,\)"),
         ({"labels": torch.ones(SAMPLES)}, "labels must tell classes apart, got 1 throughout"),
     ],
 )
@@ -211,6 +224,12 @@ def test_what_leaves_no_negatives(options: dict[str, Any], message: str) -> None
     usual = {"samples": SAMPLES, "each": 5, "labels": None, "seed": 0}
     with pytest.raises(LimbeckError, match=message):
         Negatives(**usual | options)
+
+
+@pytest.mark.parametrize("options", [{"momentum": 1.0}, {"temperature": 0.0}, {"width": 0}])
+def test_what_makes_no_memory(options: dict[str, Any]) -> None:
+    with pytest.raises(LimbeckError, match=r"momentum must be in \[0, 1\), temperature positive"):
+        CRD(SAMPLES, "body", **options)
 
 
 @pytest.mark.parametrize("wrong", [-1, SAMPLES])

@@ -1,6 +1,7 @@
 """The learned temperature: its value, its reversed gradient, its state."""
 
 import copy
+import math
 from functools import partial
 
 import pytest
@@ -9,12 +10,13 @@ from tests.golden import harness
 from tests.networks import batch, gradients, mlp
 from torch import Tensor
 
-from limbeck import Distiller, Match, losses, methods
+from limbeck import Distiller, losses, methods
 from limbeck.errors import LimbeckError
 from limbeck.methods.curriculum import CTKD, reversed_gradient
 from limbeck.signals import Signals
 
 X, Y = batch()
+SIGMOID = 1 / (1 + math.exp(-1))  # of theta at its start
 GOLDEN = [
     entry
     for entry in harness.load(harness.Path(harness.__file__).parent / "logits-relations.json")
@@ -133,9 +135,22 @@ def test_a_loss_without_a_temperature_is_refused() -> None:
         CTKD(loss=losses.hint)
 
 
-def test_a_fixed_temperature_gives_the_same_value() -> None:
-    signals = Signals(student={"output": X}, teacher={"output": X.flip(0)})
-    match = CTKD(reversal=-1.0)
-    fixed = Match(losses.kl, temperature=match.temperature().item())
-    expected = fixed(signals)["kl"].item()
-    assert match(signals)["ctkd"].item() == pytest.approx(expected, rel=1e-6)
+@pytest.mark.parametrize(
+    ("settings", "temperature"),
+    [({}, 1 + 20 * SIGMOID), ({"start": 2, "spread": 3}, 2 + 3 * SIGMOID)],
+)
+def test_the_method_is_kd_at_its_temperature(
+    settings: dict[str, float], temperature: float
+) -> None:
+    made, fixed = (
+        Distiller(mlp(3), mlp(5, seed=1), objective)(X, target=Y).parts
+        for objective in (methods.ctkd(reversal=-1.0, **settings), methods.kd(temperature))
+    )
+    assert made["truth"] == fixed["truth"]
+    assert made["ctkd"].item() == pytest.approx(fixed["kl"].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"start": 0}, {"start": -1.0}, {"start": 1, "spread": -2}])
+def test_a_temperature_that_could_come_to_0_is_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be positive, got"):
+        CTKD(**settings)

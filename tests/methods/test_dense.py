@@ -79,6 +79,22 @@ BARE: dict[str, Make] = {
     "crosskd": lambda t: methods.crosskd(("branch", "branch"), head=(t.classes, t.sides)),
 }
 MAKE = OWN | BARE
+PAPERS: dict[str, tuple[list[float], dict[str, float]]] = {  # weights, and options of the last term
+    "pixel_kd": ([1, 1], {}),
+    "cwd": ([1, 50], {"temperature": 1}),
+    "cwd_logits": ([1, 3], {"temperature": 4}),
+    "skd": ([1, 10, 1], {"scale": 0.5}),
+    "ifvd": ([1, 10, 200], {}),
+    "cirkd": ([1, 1, 1], {"temperature": 0.1}),
+    "pkd": ([6], {}),
+    "fgd": ([1], {"temperature": 0.5, "foreground": 1e-3, "background": 5e-4, "channel": 5e-4}),
+    "fgfi": ([0.01], {}),
+    "defeat": ([0.5, 0.5], {"foreground": 3, "background": 12}),
+    "ld": ([0.25], {"temperature": 10}),
+    "bckd": ([1, 4], {}),
+    "crosskd": ([1], {}),
+    "score_weighted_l2": ([6], {}),
+}
 LABELLED = {"cwd", "pixel_kd", "cwd_logits", "skd", "ifvd", "cirkd"}
 random = torch.Generator().manual_seed(0)
 X = torch.randn(4, 3, 2 * SIZE, 2 * SIZE, generator=random)
@@ -170,6 +186,25 @@ def test_nothing_of_the_teacher_trains_or_is_saved(name: str) -> None:
     theirs = {id(x) for x in (*teacher.parameters(), *teacher.buffers())}
     own = [*distiller.parameters(), *distiller.state_dict(keep_vars=True).values()]
     assert not theirs & {id(x) for x in own}
+
+
+@each("name", MAKE)
+def test_the_source_is_held_still(name: str) -> None:
+    distiller, _ = build(name)
+    _, signals = distiller.gather(X, DATA)
+    theirs = {key: x.detach().requires_grad_() for key, x in signals["teacher"].items()}
+    parts = distiller.objective(type(signals)({**signals, "teacher": theirs}))
+    torch.stack(list(parts.values())).sum().backward()
+    assert theirs
+    assert all(x.grad is None for x in theirs.values())
+
+
+@each("name", MAKE)
+def test_weights_of_the_papers(name: str) -> None:
+    weights, options = PAPERS[name]
+    *_, (_, last) = pairs = MAKE[name](net(6, 1)).weighted()
+    assert [weight.setting for weight, _ in pairs] == weights
+    assert options.items() <= vars(last).get("options", {}).items()
 
 
 @each("name", MAKE)
@@ -283,6 +318,14 @@ def test_crosskd_reads_aligned_features_with_the_frozen_head() -> None:
     ]
     parts = distiller.objective(signals)
     torch.testing.assert_close(torch.stack(list(parts.values())), torch.stack(expected))
+
+
+@each(("theirs", "strides"), [(None, [2]), (["neck"], [2, 4]), (["neck", "deep", "stem"], [2, 4])])
+def test_defeat_refuses_levels_without_a_partner(
+    theirs: list[str] | None, strides: list[float]
+) -> None:
+    with pytest.raises(LimbeckError, match="as many of the source's levels and strides"):
+        methods.defeat(["neck", "deep"], theirs, strides=strides)
 
 
 def test_crosskd_refuses_heads_of_two_widths_by_name() -> None:

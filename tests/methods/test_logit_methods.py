@@ -1,14 +1,42 @@
 """The logit methods by name: what they are made of, and that they teach."""
 
+from inspect import signature
+from typing import Any
+
 import pytest
 import torch
 from tests.networks import batch, gradients, mlp
 
-from limbeck import Distiller, Match, losses, methods
+from limbeck import Distiller, losses, methods
+from limbeck.methods.index import Method
 from limbeck.methods.rows_logit import ROWS
 
 X, Y = batch()
 NAMES = [row.name for row in ROWS]
+SETTINGS: dict[str, tuple[float, float, dict[str, Any]]] = {
+    # the labels' weight, the source's, the settings of the loss
+    "kd": (0.1, 0.9, {"temperature": 4.0}),
+    "reverse_kl": (0, 1, {"temperature": 1.0}),
+    "jeffreys": (0.1, 0.45, {"temperature": 4.0}),
+    "jsd": (0, 1, {"mixture": 0.5, "temperature": 1.0}),
+    "skew_kl": (0, 1, {"alpha": 0.1}),
+    "skew_reverse_kl": (0, 1, {"alpha": 0.1}),
+    "total_variation": (0, 1, {}),
+    "akl": (0, 1, {"mu": 0.5}),
+    "logit_mse": (0, 1, {}),
+    "logit_l1": (0, 1, {}),
+    "hard": (0.5, 0.5, {}),
+    "dkd": (1, 1, {"alpha": 1.0, "beta": 8.0, "temperature": 4.0}),
+    "nkd": (1, 1, {"gamma": 1.5, "temperature": 1.0}),
+    "dist": (1, 2, {"beta": 1.0, "gamma": 1.0, "temperature": 4.0}),
+    "wsld": (1, 2.5, {"temperature": 2.0}),
+    "lskd": (0.1, 9, {"temperature": 2.0}),
+    "dkd_ls": (1, 9, {"alpha": 1.0, "beta": 8.0, "temperature": 2.0}),
+    "mlkd": (0.1, 0.9, {"temperatures": (4.0, 3.0, 5.0, 2.0, 6.0)}),
+    "ttm": (1, 45, {"gamma": 0.1}),
+    "wttm": (1, 4, {"gamma": 0.2}),
+}
+LOSSES = {"kd": losses.kl, "dkd_ls": losses.standardised(losses.dkd)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,21 +61,34 @@ def test_without_truth_the_method_stands_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
-def test_a_row_says_which_signals_it_needs(row: methods.Method) -> None:
+def test_a_row_says_which_signals_it_needs(row: Method) -> None:
     needs = getattr(methods, row.name)(truth_weight=0.0).needs()
     assert (("data", "target") in needs) == ("labels" in row.signal)
     assert row.taps == "output"
 
 
-@pytest.mark.parametrize("alias", [alias for row in ROWS for alias in row.aliases])
-def test_an_alias_is_the_method(alias: str) -> None:
-    assert getattr(methods, alias) is getattr(methods, methods.NAMES[alias].name)
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("share", [1, 0.5])
+def test_the_weights_are_those_and_every_setting_reaches_the_loss(name: str, share: float) -> None:
+    hard, soft, settings = SETTINGS[name]
+    settings = {key: scaled(value, share) for key, value in settings.items()}
+    made = Distiller(
+        mlp(3), mlp(5, seed=1), getattr(methods, name)(**{} if share == 1 else settings)
+    )
+    s, t = mlp(3)(X), mlp(5, seed=1)(X)
+    loss = LOSSES.get(name) or getattr(losses, name)
+    labels = {"target": Y} if "target" in signature(loss).parameters else {}
+    *truth, term = made(X, target=Y).parts.values()
+    assert term.item() == pytest.approx(soft * loss(s, t, **labels, **settings).item(), rel=1e-6)
+    assert truth == ([hard * losses.cross_entropy(s, Y)] if hard else [])
 
 
-def test_the_textbook_is_the_formula() -> None:
-    made = Distiller(mlp(3), mlp(5, seed=1), methods.kd())
-    soft = Distiller(mlp(3), mlp(5, seed=1), 0.9 * Match(losses.kl, temperature=4))
-    assert made(X, target=Y).parts["kl"] == soft(X).parts["kl"]
+def scaled(value: Any, share: float) -> Any:
+    return tuple(x * share for x in value) if isinstance(value, tuple) else value * share
+
+
+def test_no_method_is_left_out() -> None:
+    assert {*SETTINGS, "ctkd"} == {*NAMES}
 
 
 def test_a_method_of_standard_logits_is_free_of_the_source_s_scale() -> None:

@@ -100,6 +100,20 @@ def test_weights_of_the_papers(
         torch.testing.assert_close(parts[name], value.detach(), rtol=1e-5, atol=1e-7)
 
 
+def test_weights_of_what_owns_parameters() -> None:
+    ickd, crd = methods.ickd("act").weighted(), methods.crd(9, "act").weighted()
+    assert [weight.setting for weight, _ in ickd] == [1, 2.5]
+    assert [weight.setting for weight, _ in crd] == [1, 0.8]
+    term = crd[1][1]
+    assert (term.draw.each, term.width, term.temperature, term.momentum) == (16384, 128, 0.07, 0.5)
+
+
+def test_crd_by_name_tells_classes_apart() -> None:
+    term = methods.crd(4, "act", labels=torch.tensor([0, 0, 0, 1])).weighted()[1][1]
+    assert set(term.draw(torch.tensor([3]), 0)[0, 1:].tolist()) == {0, 1, 2}
+    assert set(term.draw(torch.tensor([1]), 0)[0, 1:].tolist()) == {3}
+
+
 def test_no_truth_at_weight_zero() -> None:
     assert methods.sp("act", truth_weight=0).parts() == ["sp[act]"]
     assert methods.crd(9, "act", truth_weight=0).parts() == ["crd[act]"]

@@ -179,6 +179,12 @@ def test_a_model_that_returns_no_logits_is_one_line(small: Make) -> None:
         )
 
 
+def test_a_model_that_cannot_take_the_images_is_told_what_it_got(small: Make) -> None:
+    line = refused(built, small(student__options={"hidden": 4, "channels": 3, "size": 5}))
+    assert line.startswith("a model must take images (1, 3, 8, 8), got from it: mat1 and mat2")
+    assert line.endswith("; mend its options, mean and std, or image_size")
+
+
 def test_layers_are_checked_before_the_first_step(small: Make) -> None:
     objective = [{"loss": "hint", "student": "4", "theirs": "8"}]
     assert "must name a module of the model, got '4'" in refused(built, small(objective=objective))

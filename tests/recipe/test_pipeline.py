@@ -137,6 +137,20 @@ def test_a_changed_recipe_lists_the_changes_and_how_to_go_on(small: Make, tmp_pa
     ]
 
 
+def test_a_run_of_an_older_limbeck_has_the_defaults_of_newer_keys(
+    small: Make, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    run(validate(small()), folder)
+    path = folder / "recipe.yaml"
+    kept = path.read_text()
+    path.write_text(kept.replace("task: classification\n", "").replace("  balance: null\n", ""))
+    assert "task" not in path.read_text()
+    assert "balance" not in path.read_text()
+    run(validate(small()), folder, resume=True)
+    assert problems(run, validate(small(seed=3)), folder, resume=True)[1:] == ["seed: 0 became 3"]
+
+
 def test_resuming_where_there_is_nothing_says_so(small: Make, tmp_path: Path) -> None:
     (message,) = problems(run, validate(small()), tmp_path / "none", resume=True)
     assert message == f"{tmp_path / 'none'} holds no run to resume; leave out --resume"

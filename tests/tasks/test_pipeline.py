@@ -13,6 +13,7 @@ from tests.recipe.raws import problems, refused
 from tests.tasks.pictures import recipe
 from torch import Tensor
 
+from limbeck.check import summary as check_summary
 from limbeck.cli import TEMPLATES, main
 from limbeck.compare import table
 from limbeck.data.images import Images
@@ -238,14 +239,14 @@ def test_a_check_of_a_teacher_that_knows(task: str, tmp_path: Path) -> None:
     ("task", "line"),
     [
         ("multilabel", "the teacher's mAP must be at least "),
-        ("regression", "the teacher's R2 must be above 0 (the mean of the targets), got −"),
+        ("regression", "the teacher's R2 must be above 0 (the mean of the targets), got -"),
     ],
 )
 def test_a_check_of_a_teacher_that_knows_nothing(task: str, line: str, tmp_path: Path) -> None:
     raw = recipe(tmp_path, task, seed=1)
     raw["teacher"]["fit"] = None
     (problem,) = check_recipe(validate(raw))["problems"]
-    assert problem.startswith(line.replace("−", "-"))
+    assert problem.startswith(line)
     assert "on 20 validation images; load trained weights" in problem
 
 
@@ -254,6 +255,21 @@ def test_a_teacher_of_probabilities_is_a_problem(tmp_path: Path) -> None:
     raw["teacher"] = {"model": "tests.tasks.pictures:sigmoid_net"}
     problem = check_recipe(validate(raw))["problems"][0]
     assert problem.startswith("the teacher must return logits, got probabilities (all in 0..1)")
+
+
+@both
+def test_a_check_without_labelled_validation_images_still_knows_its_task(
+    task: str, tmp_path: Path
+) -> None:
+    raw = recipe(tmp_path, task)
+    path = tmp_path / "valid/labels.csv"
+    names = [line.split(",")[0] for line in path.read_text().splitlines()[1:]]
+    path.write_text("\n".join(["image,red,green,blue", *(f"{name},,," for name in names)]))
+    document = check_recipe(validate(raw))
+    assert "there are no labelled validation images: no model was judged" in document["notes"]
+    table = check_summary(document)
+    assert TASKS[task].headline.label in table
+    assert "top-1" not in table
 
 
 def test_counts_are_positives_or_known_targets(tmp_path: Path) -> None:
@@ -300,6 +316,8 @@ def test_a_loss_of_another_task_is_refused(
 ) -> None:
     raw = recipe(tmp_path, task, objective=[{"loss": "truth"}, {"loss": loss}])
     assert problems(validate, raw) == [f"the recipe: {loss} is wrong for task: {task}; use {right}"]
+    inside = [{"loss": "truth"}, {"loss": loss, "at": "output_layer"}]
+    assert validate(raw | {"objective": inside}).objective[1].at == "output_layer"
 
 
 def test_smoothing_and_merged_classes_are_those_of_classification(tmp_path: Path) -> None:

@@ -57,6 +57,13 @@ def test_flags_and_gaps(table: MakeTable) -> None:
     assert images.fetch(torch.tensor([0, 1]))[:, 0, 0, 0].tolist() == [50, 0]
 
 
+def test_flags_as_a_table_with_gaps_writes_them(table: MakeTable) -> None:
+    """Columns of numbers with gaps are often written as 1.0 and 0.0."""
+    path = table("image,car,rain", "0.png,1.0,", "1.png,0.0,1.0")
+    labels = open_images(f"csv:{path}", cell=flag).labels
+    assert labels.nan_to_num(nan=-1).tolist() == [[1, -1], [0, 1]]
+
+
 def test_numbers_and_images_without_any(table: MakeTable) -> None:
     images = open_images(f"csv:{table('image,age', '0.png,-1.5e2', '1.png,')}", cell=number)
     assert images.labels[0].tolist() == [-150]
@@ -130,7 +137,7 @@ def test_mistakes_are_told_with_file_and_row(
     assert message in line
 
 
-@each("text", ["tall", "nan", "inf", "1,5"])
+@each("text", ["tall", "nan", "inf", "1,5", "1e39"])
 def test_what_is_no_number(table: MakeTable, text: str) -> None:
     line = refused(open_table, table("image,age", f'0.png,"{text}"'), number)
     assert line.endswith(f"row 2: age must be a number or empty, got '{text}'")
@@ -174,6 +181,10 @@ def test_a_part_is_carved_at_random() -> None:
     assert order != list(range(30))
     assert torch.equal(carve(images, 0.3, seed=0)[1].pixels, valid.pixels)
     assert not torch.equal(carve(images, 0.3, seed=1)[1].pixels, valid.pixels)
+
+
+def test_one_image_cannot_be_carved() -> None:
+    assert refused(carve, drawn(1), 0.5, 0) == "carving needs two images, got 1"
 
 
 def test_labels_are_withheld_by_rows() -> None:

@@ -114,6 +114,7 @@ def answer(
     """Adds what the models answer on validation images; seconds that one evaluation takes."""
     job, distiller, task = trainer.job, trainer.distiller, trainer.job.task
     chosen = sample(job.valid)
+    models["student"][task.headline.key] = None
     if job.valid is None or chosen is None:
         findings.notes.append("there are no labelled validation images: no model was judged")
         return 0.0
@@ -124,7 +125,8 @@ def answer(
     wrong = task.fault(own, len(chosen.classes))
     if wrong:
         findings.problems.append(f"the student {wrong}")
-    models["student"][task.headline.key] = None if wrong else headline(task, own, chosen)
+    else:
+        models["student"][task.headline.key] = headline(task, own, chosen)
     for name, source in distiller.sources.items():
         if weights == "fitted":
             findings.notes.append(

@@ -113,7 +113,7 @@ class Images:
         return replace(self, pixels=pixels, labels=self.labels[ids], skipped=())
 
 
-def same_classes(train: Images, valid: Images) -> None:
+def same_classes(train: Images, other: Images, split: str = "valid") -> None:
     """Raises where the two do not have the same classes in the same order.
 
     >>> one = Images(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.tensor([0]), ("cat",))
@@ -121,15 +121,15 @@ def same_classes(train: Images, valid: Images) -> None:
     Traceback (most recent call last):
     limbeck.errors.LimbeckError: classes must agree: train has 1 (cat), valid has 1 (dog); ...
     """
-    if train.classes == valid.classes:
+    if train.classes == other.classes:
         return
-    extra = sorted(set(train.classes) - set(valid.classes))
-    missing = sorted(set(valid.classes) - set(train.classes))
+    extra = sorted(set(train.classes) - set(other.classes))
+    missing = sorted(set(other.classes) - set(train.classes))
     sides = [f"only train has {listed(extra)}"] if extra else []
-    sides += [f"only valid has {listed(missing)}"] if missing else []
+    sides += [f"only {split} has {listed(missing)}"] if missing else []
     raise LimbeckError(
         f"classes must agree: train has {len(train.classes)} ({listed(train.classes)}), "
-        f"valid has {len(valid.classes)} ({listed(valid.classes)}); "
+        f"{split} has {len(other.classes)} ({listed(other.classes)}); "
         f"{', '.join(sides) or 'only the order differs'}"
     )
 

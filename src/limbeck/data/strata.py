@@ -32,6 +32,8 @@ def carve(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
     """
     if not 0 < fraction < 1:
         raise LimbeckError(f"`fraction` must be between 0 and 1, got {fraction}")
+    if len(images) < 2:
+        raise LimbeckError(f"carving needs two images, got {len(images)}")
     kinds, kind, counts = images.strata.unique(return_inverse=True, return_counts=True)
     if int(counts.min()) < 2:
         lonely = images.classes[int(kinds[counts.argmin()])]

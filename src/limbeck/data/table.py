@@ -13,22 +13,23 @@ from limbeck.data.images import Images, listed
 from limbeck.errors import LimbeckError
 
 Cell = Callable[[str], float]
+LARGEST = torch.finfo(torch.float32).max
 
 
 def flag(text: str) -> float:
-    """Whether a class is there: 0 or 1."""
-    if text not in ("0", "1"):
+    """Whether a class is there: 0 or 1, or as what writes tables with gaps has it, 0.0 or 1.0."""
+    if text not in ("0", "1", "0.0", "1.0"):
         raise ValueError("must be 0, 1 or empty")
     return float(text)
 
 
 def number(text: str) -> float:
-    """A finite number."""
+    """A number that is finite in float32."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= LARGEST:
         raise ValueError("must be a number or empty")
     return value
 

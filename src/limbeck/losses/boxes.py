@@ -95,11 +95,6 @@ def _area(sides: Any) -> Any:
 
 def _edges(table: Any, boxes: Any, stride: float) -> tuple[Any, Any, Any]:
     """Lower and upper corners (B, N, 2) in cells, and which boxes there are (B, N)."""
-    if boxes.ndim != 3 or boxes.shape[-1] != 4:
-        raise ValueError(
-            f"boxes must be (B, N, 4) as x1, y1, x2, y2, got {tuple(boxes.shape)}; "
-            "fill up images of fewer boxes with rows of x2 < x1"
-        )
     return boxes[..., :2] / stride, boxes[..., 2:] / stride, boxes[..., 2] >= boxes[..., 0]
 
 

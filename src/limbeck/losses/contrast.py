@@ -50,7 +50,7 @@ def crd(
         A scalar > 0 in nats; not 0 at equality.
 
     Raises:
-        ValueError: shapes that differ, no negative, a `count` that is not positive.
+        ValueError: shapes that do not fit, no negative, a `count` that is not positive.
 
     Example:
         >>> import numpy as np
@@ -64,8 +64,16 @@ def crd(
         its first batch (the paper has no Z) and adds 1e-7 to the denominators.
     """
     reduction.same_shape(s, t)
-    if index.shape[1] < 2:
-        raise ValueError(f"index must name the sample and its negatives, got {tuple(index.shape)}")
+    if index.ndim != 2 or index.shape[0] != s.shape[0] or index.shape[1] < 2:
+        raise ValueError(
+            f"index must be (B, 1 + K) and name the sample and its negatives, got "
+            f"{tuple(index.shape)} beside {tuple(s.shape)}"
+        )
+    if memory_s.shape != memory_t.shape or memory_s.shape[1:] != s.shape[1:]:
+        raise ValueError(
+            f"memories must be (N, D) of the embeddings' width, got {tuple(memory_s.shape)} and "
+            f"{tuple(memory_t.shape)} beside {tuple(s.shape)}"
+        )
     table, s, t, mask = ready.samples(s, t, mask)
     items = _estimate(table, s, memory_t, index, temperature, z_s, mask) + _estimate(
         table, t, memory_s, index, temperature, z_t, mask

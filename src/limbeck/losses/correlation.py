@@ -40,7 +40,7 @@ def dist(
         A scalar in [0, 2 T^2 (beta + gamma)]; 0 where both sides are equal.
 
     Raises:
-        ValueError: shapes that differ, a single class.
+        ValueError: shapes that differ, a single class, a T that is not positive.
 
     Example:
         >>> import numpy as np
@@ -54,6 +54,7 @@ def dist(
         authors' code, whose eps of 1e-8 is not 0 at equality; the paper has no T^2.
     """
     table, s, t, counts = _samples(s, t, axis, mask)
+    sides.positive("temperature", temperature)
     log_q, log_p = (table.log_softmax(x / temperature) for x in (s, t))
     classes, samples = (_uncorrelated(table, log_q, log_p, counts, axis) for axis in (-1, 0))
     return (beta * classes + gamma * samples) * temperature**2
@@ -83,7 +84,7 @@ def mlkd(
         A scalar >= 0; 0 where both sides are equal.
 
     Raises:
-        ValueError: shapes that differ, a single class.
+        ValueError: shapes that differ, a single class, a T that is not positive.
 
     Example:
         >>> import numpy as np
@@ -97,6 +98,8 @@ def mlkd(
     """
     table, s, t, counts = _samples(s, t, axis, mask)
     sizes = [table.at_least(table.count(table.any(counts, axis), s), 1) for axis in (-1, 0)]
+    for temperature in temperatures:
+        sides.positive("temperatures", temperature)
     levels = [_levels(table, s, t, counts, sizes, temperature) for temperature in temperatures]
     return table.sum(table.stack(levels, 0))
 

@@ -140,7 +140,7 @@ def fgd(
     a, cells_t = table.detach(a), table.detach(cells_t)
     error = table.matmul(a[:, None, :], (flat_s - flat_t) ** 2)[:, 0] * cells_t
     size = (s.shape[2], s.shape[3])
-    inside, outside = cells.area_weights(table, table.cast(boxes, s), stride, size)
+    inside, outside = cells.area_weights(table, _boxes(table, boxes, stride, s), stride, size)
     shares = table.rows(foreground * inside + background * outside)
     items = table.sum(error * shares, -1)
     items = items + channel * table.sum(table.abs(a_s - a), -1)
@@ -193,7 +193,9 @@ def fgfi(
     if not anchors:
         raise ValueError("anchors must be one or more (width, height) in pixels, got none")
     table, s, t, valid = _same(s, t, mask)
-    near = cells.anchor_mask(table, table.cast(boxes, s), stride, tuple(s.shape[2:]), anchors)
+    near = cells.anchor_mask(
+        table, _boxes(table, boxes, stride, s), stride, tuple(s.shape[2:]), anchors
+    )
     near = near if valid is None else near & valid
     return reduction.mean(table, table.sum((s - t) ** 2, 1) / 2, near, weight, count)
 
@@ -248,7 +250,7 @@ def defeat(
         raise ValueError(f"level must be in 0 ... {levels - 1}, got {level}; see levels")
     table, s, t, valid = _same(s, t, mask)
     size = (s.shape[2], s.shape[3])
-    on = cells.level_mask(table, table.cast(boxes, s), stride, size, level, levels)
+    on = cells.level_mask(table, _boxes(table, boxes, stride, s), stride, size, level, levels)
     items = table.mean((s - t) ** 2, 1) / 2
     on, off = (x if valid is None else x & valid for x in (on, ~on))
     near, far = (reduction.mean(table, items, x, None, None) for x in (on, off))
@@ -259,6 +261,18 @@ def _same(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
     """The operations, two maps of one shape, and which positions (B, H, W) count."""
     reduction.same_shape(s, t)
     return ready.dense(s, t, mask)
+
+
+def _boxes(table: Any, boxes: Any, stride: float, s: Any) -> Any:
+    """Boxes (B, N, 4) in the type of the maps `s`."""
+    if stride <= 0:
+        raise ValueError(f"stride must be positive, got {stride}; it is the pixels of a cell")
+    if boxes.ndim != 3 or boxes.shape[-1] != 4 or boxes.shape[0] != s.shape[0]:
+        raise ValueError(
+            f"boxes must be (B, N, 4) as x1, y1, x2, y2 of {s.shape[0]} images, "
+            f"got {tuple(boxes.shape)}; fill up images of fewer boxes with rows of x2 < x1"
+        )
+    return table.cast(boxes, s)
 
 
 def _attention(table: Any, x: Any, temperature: float) -> tuple[Any, Any]:

@@ -82,7 +82,8 @@ def jsd(
         T^2, and returns KL(p || q) at b = 0 and KL(q || p) at b = 1: those are `kl`, `reverse_kl`.
     """
     table, s, t, mask = sides.items(s, t, axis, mask)
-    _check_share("mixture", mixture)
+    sides.share("mixture", mixture)
+    sides.positive("temperature", temperature)
     s, t = s / temperature, t / temperature
     by_source, by_student = table.mixed_kl(s, t, mixture), table.mixed_kl(t, s, 1 - mixture)
     items = mixture * by_source + (1 - mixture) * by_student
@@ -117,7 +118,8 @@ def skew_kl(
         cross-entropy: the mean entropy of the source above this, and so not 0 at equality.
     """
     table, s, t, mask = sides.items(s, t, axis, mask)
-    _check_share("alpha", alpha)
+    sides.share("alpha", alpha)
+    sides.positive("temperature", temperature)
     items = table.mixed_kl(s / temperature, t / temperature, alpha)
     return reduction.mean(table, items, mask, weight, count) * temperature**2
 
@@ -221,7 +223,7 @@ def akl(
         A scalar >= 0; 0 where both sides are equal.
 
     Raises:
-        ValueError: as `kl`.
+        ValueError: as `kl`, and a `mu` outside [0, 1].
 
     Example:
         >>> import numpy as np
@@ -235,15 +237,11 @@ def akl(
         the class that crosses `mu` to the head.
     """
     table, s, t, mask = sides.items(s, t, axis, mask)
-    _check_share("mu", mu)
+    sides.share("mu", mu)
+    sides.positive("temperature", temperature)
     h = _head_share(table, s / temperature, t / temperature, mu)
     items = h * table.kl(s, t, temperature) + (1 - h) * table.kl(t, s, temperature)
     return reduction.mean(table, items, mask, weight, count) * temperature**2
-
-
-def _check_share(name: str, share: Any) -> None:
-    if isinstance(share, int | float) and not 0 <= share <= 1:
-        raise ValueError(f"{name} must be in [0, 1], got {share}")
 
 
 def _head_share(table: Any, s: Any, t: Any, mu: float) -> Any:

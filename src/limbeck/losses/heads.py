@@ -5,6 +5,7 @@ student and source, sigma the sigmoid. Where items have a score, `mean` divides 
 scores of the valid items, and scores are held still.
 """
 
+import math
 from typing import Any
 
 from limbeck import ops
@@ -133,7 +134,7 @@ def giou(
         A scalar in [0, 2]; 0 where boxes agree.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: shapes that differ or are not of boxes.
 
     Example:
         >>> import numpy as np
@@ -148,6 +149,8 @@ def giou(
         weight 1).
     """
     reduction.same_shape(s, t)
+    if s.shape[-1] != 4:
+        raise ValueError(f"boxes must be (..., 4) as x1, y1, x2, y2, got {tuple(s.shape)}")
     table = ops.of(s)
     s, t = table.float32(s), table.float32(t)
     if mask is not None:
@@ -184,7 +187,7 @@ def ld(
         A scalar >= 0; exactly 0 where both sides are equal.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: shapes that differ or have no axis of four sides.
 
     Example:
         >>> import numpy as np
@@ -199,6 +202,11 @@ def ld(
         this value at T = 1, weight 4.
     """
     reduction.same_shape(s, t)
+    if s.ndim < 2 or s.shape[-2] != 4:
+        raise ValueError(
+            f"student and source must be logits (..., 4, bins), got {tuple(s.shape)}; "
+            "give the sides an axis of their own"
+        )
     table = ops.of(s)
     s, t = table.float32(s), table.float32(t)
     if mask is not None:
@@ -234,7 +242,7 @@ def score_weighted_l2(
         A scalar >= 0 in squared units of the features; 0 where both sides are equal.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: shapes that differ, logits of other positions.
 
     Example:
         >>> import numpy as np
@@ -249,6 +257,11 @@ def score_weighted_l2(
     reduction.same_shape(s, t)
     table, s, t, mask = ready.dense(s, t, mask)
     items = table.mean((s - t) ** 2, 1)
+    if logits.ndim not in (3, 4) or math.prod(logits.shape[2:]) != math.prod(s.shape[2:]):
+        raise ValueError(
+            f"logits must be (B, K, H, W) or (B, K, H * W) at the positions of {tuple(s.shape)}, "
+            f"got {tuple(logits.shape)}; take the level of the student's map"
+        )
     best = table.max(table.float32(logits), 1)
     score = table.sigmoid(table.reshape(best, tuple(items.shape)))
     return _scored(table, items, score, mask, weight, count)

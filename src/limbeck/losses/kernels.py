@@ -62,7 +62,7 @@ def cc(s: Any, t: Any, *, gamma: float = 0.4, order: int = 2, mask: Any = None) 
         A scalar >= 0 without unit; 0 where both sides are equal.
 
     Raises:
-        ValueError: batches that differ.
+        ValueError: batches that differ, `gamma` or `order` out of range.
 
     Example:
         >>> import numpy as np
@@ -75,6 +75,10 @@ def cc(s: Any, t: Any, *, gamma: float = 0.4, order: int = 2, mask: Any = None) 
         arXiv 1904.01802. The code that is passed on under this name multiplies differences of
         neighbouring samples (weight 0.02): it depends on the order of the batch, another loss.
     """
+    if gamma <= 0 or order < 1:
+        raise ValueError(
+            f"gamma must be positive and order at least 1, got {gamma} and {order}; try 0.4 and 2"
+        )
     table, s, t, alive = batches.embeddings(s, t, mask)
     k_s, k_t = (_gaussian(_cosines(table, x), gamma, order) for x in (s, t))
     n = batches.number(table, alive, s)

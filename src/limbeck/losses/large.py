@@ -55,7 +55,8 @@ def linear_kl(
         A scalar, in float32 or better.
 
     Raises:
-        ValueError: tokens or vocabularies that differ, a temperature that learns.
+        ValueError: tokens or vocabularies that differ, a layer that does not fit its hidden
+            states, a temperature that learns.
         RuntimeError: a second backward, or one with `create_graph`.
 
     Example:
@@ -72,6 +73,8 @@ def linear_kl(
             f"vocabularies must be equal, got {s_weight.shape[0]} and {t_weight.shape[0]}; "
             "cut padding rows off the longer weight"
         )
+    _fit(s_hidden, s_weight, s_bias)
+    _fit(t_hidden, t_weight, t_bias)
     engine, temperature = _engine(s_hidden), _fixed(temperature)
     share, valid = _shares(s_hidden, mask, weight, count)
     s, t, share = (_rows(x, s_hidden, valid) for x in (s_hidden, t_hidden, share))
@@ -117,7 +120,7 @@ def linear_sparse_kl(
         A scalar, in float32 or better.
 
     Raises:
-        ValueError: as `sparse_kl`, a temperature that learns.
+        ValueError: as `sparse_kl`, a layer that does not fit, a temperature that learns.
         RuntimeError: a second backward, or one with `create_graph`.
 
     Example:
@@ -129,6 +132,7 @@ def linear_sparse_kl(
         >>> round(value.item(), 5) == round(losses.sparse_kl(s, t, index).item(), 5)
         True
     """
+    _fit(s_hidden, s_weight, s_bias)
     engine, temperature = _engine(s_hidden), _fixed(temperature)
     share, valid = _shares(s_hidden, mask, weight, count)
     s, t, index, share = (_rows(x, s_hidden, valid) for x in (s_hidden, t.detach(), index, share))
@@ -196,6 +200,18 @@ def _engine(x: Any) -> ModuleType:
     from limbeck.ops import chunks
 
     return chunks
+
+
+def _fit(hidden: Any, weight: Any, bias: Any) -> None:
+    """Raises ValueError unless a last layer takes these hidden states."""
+    if hidden.shape[-1:] != weight.shape[1:] or (
+        bias is not None and bias.shape != weight.shape[:1]
+    ):
+        of_bias = "no bias" if bias is None else f"a bias {tuple(bias.shape)}"
+        raise ValueError(
+            f"a last layer must have a weight (V, D) and a bias (V,) for hidden states (..., D), "
+            f"got {tuple(weight.shape)} and {of_bias} for {tuple(hidden.shape)}"
+        )
 
 
 def _fixed(temperature: Any) -> float:

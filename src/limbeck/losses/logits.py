@@ -38,7 +38,7 @@ def kl(
         A scalar >= 0; exactly 0 where both sides are equal.
 
     Raises:
-        ValueError: shapes that differ, a single class, a `count` that is not positive.
+        ValueError: shapes that differ, a single class, a T or `count` that is not positive.
 
     Example:
         >>> import numpy as np
@@ -50,13 +50,11 @@ def kl(
         Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015,
         arXiv 1503.02531. Code that uses an element mean divides by C as well: C times smaller.
     """
-    table, s, t = sides.logits(s, t, axis)
+    table, s, t, mask = sides.items(s, t, axis, mask)
+    sides.positive("temperature", temperature)
     if mask is None and weight is None:
         valid = reduction.divisor(table, table.size(s) // s.shape[-1], count)
         return table.total_kl(s, t, temperature, temperature**2 / valid)
-    if mask is not None:
-        mask = reduction.valid(table, mask, s.shape[:-1])
-        s, t = reduction.only(table, mask, s, t)
     items = table.kl(s, t, temperature)
     return reduction.mean(table, items, mask, weight, count) * temperature**2
 
@@ -167,9 +165,6 @@ def hard(
         Touvron et al., "Training data-efficient image transformers", ICML 2021, arXiv 2012.12877
         (hard distillation); Lee, "Pseudo-label", ICML workshop 2013.
     """
-    table, s, t = sides.logits(s, t, axis)
-    if mask is not None:
-        mask = reduction.valid(table, mask, s.shape[:-1])
-        s, t = reduction.only(table, mask, s, t)
+    table, s, t, mask = sides.items(s, t, axis, mask)
     items = table.cross_entropy(s, table.argmax(t))
     return reduction.mean(table, items, mask, weight, count)

@@ -28,7 +28,8 @@ def classes(loss: Loss, index: Sequence[int], theirs: Sequence[int] | None = Non
         A loss of the same arguments, named as `loss`.
 
     Raises:
-        ValueError: fewer than two classes, a class twice, lists of two lengths.
+        ValueError: fewer than two classes, a class twice, one that a side has not, lists of two
+            lengths.
 
     Example:
         >>> import numpy as np
@@ -40,7 +41,7 @@ def classes(loss: Loss, index: Sequence[int], theirs: Sequence[int] | None = Non
     index = list(index)
     theirs = index if theirs is None else list(theirs)
     for name, listed in (("index", index), ("theirs", theirs)):
-        if len(listed) < 2 or len({*listed}) < len(listed):
+        if len({*listed}) < max(2, len(listed)) or min(listed) < 0:
             raise ValueError(f"{name} must be two or more classes, each once, got {listed}")
     if len(index) != len(theirs):
         raise ValueError(
@@ -63,6 +64,11 @@ def classes(loss: Loss, index: Sequence[int], theirs: Sequence[int] | None = Non
 
 
 def _selected(x: Any, index: list[int], axis: int) -> Any:
+    if x.shape[axis] <= max(index):
+        raise ValueError(
+            f"classes must be below the number of logits, got {max(index)} of {x.shape[axis]}; "
+            "`theirs` numbers the source's classes"
+        )
     table = ops.of(x)
     return table.moveaxis(table.select(table.moveaxis(x, axis, -1), index), -1, axis)
 

@@ -7,8 +7,7 @@ other axis holds items. A difference of -inf and -inf is no number: leave such c
 
 from typing import Any
 
-from limbeck import ops
-from limbeck.losses import reduction
+from limbeck.losses import reduction, sides
 from limbeck.losses.features import hint
 
 
@@ -72,10 +71,5 @@ def logit_l1(
         Kim et al., "Comparing Kullback-Leibler divergence and mean squared error loss in knowledge
         distillation", IJCAI 2021, arXiv 2105.08919, compare losses on raw logits; a baseline.
     """
-    reduction.same_shape(s, t)
-    table = ops.of(s)
-    s, t = (table.moveaxis(table.float32(x), axis, -1) for x in (s, t))
-    if mask is not None:
-        mask = reduction.valid(table, mask, s.shape[:-1])
-        s, t = reduction.only(table, mask, s, t)
+    table, s, t, mask = sides.outputs(s, t, axis, mask)
     return reduction.mean(table, table.mean(table.abs(s - t), -1), mask, weight, count)

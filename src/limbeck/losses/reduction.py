@@ -16,9 +16,14 @@ def same_shape(s: Any, t: Any) -> None:
 
 def valid(ops: ModuleType, mask: Any, shape: tuple[int, ...]) -> Any:
     """`mask` as booleans of the items' `shape`; a prefix of it, such as (B,), is extended."""
-    if tuple(mask.shape) != tuple(shape)[: mask.ndim]:
-        raise ValueError(f"mask must have the items' shape {tuple(shape)}, got {tuple(mask.shape)}")
-    return ops.expand(ops.boolean(widened(ops, mask, len(shape))), tuple(shape))
+    return ops.expand(ops.boolean(of_items(ops, "mask", mask, shape)), tuple(shape))
+
+
+def of_items(ops: ModuleType, name: str, x: Any, shape: tuple[int, ...]) -> Any:
+    """`x`, whose shape is the items' or a prefix of it, with as many axes as they have."""
+    if tuple(x.shape) != tuple(shape)[: x.ndim]:
+        raise ValueError(f"{name} must have the items' shape {tuple(shape)}, got {tuple(x.shape)}")
+    return widened(ops, x, len(shape))
 
 
 def widened(ops: ModuleType, x: Any, ndim: int) -> Any:
@@ -29,7 +34,7 @@ def widened(ops: ModuleType, x: Any, ndim: int) -> Any:
 def mean(ops: ModuleType, items: Any, mask: Any, weight: Any, count: Any) -> Any:
     """sum_i weight_i items_i over the valid items, divided by `count` or by how many are valid."""
     if weight is not None:
-        items = items * ops.cast(widened(ops, weight, items.ndim), items)
+        items = items * ops.cast(of_items(ops, "weight", weight, items.shape), items)
     if mask is not None:
         items = ops.where(mask, items, 0)
     valid = ops.size(items) if mask is None else ops.count(mask, items)

@@ -48,7 +48,8 @@ def rkd_angle(s: Any, t: Any, *, samples: int | None = None, mask: Any = None) -
 
     mean over ordered triples of distinct samples (a, b, c) of huber(cos_s - cos_t), cos the cosine
     of the angle at a between b and c. Where two samples coincide the cosine is 0 with gradient 0;
-    fewer than three samples give 0. Time and memory grow as B^3, or as B^2 and `samples`.
+    two that coincide on one side alone add 1/2 besides at either, b = c, as in the authors' sum.
+    Fewer than three samples give 0. Time and memory grow as B^3, or as B^2 and `samples`.
 
     Args:
         s: student embeddings (B, ...).

@@ -150,7 +150,7 @@ def ifvd(
         A scalar in [0, 4]; 0 with a gradient path where every pixel is ignored.
 
     Raises:
-        ValueError: maps of different batch or size, labels that are not integers.
+        ValueError: maps of different batch or size, labels that are not integers (B, H', W').
 
     Example:
         >>> import numpy as np
@@ -164,9 +164,10 @@ def ifvd(
         ECCV 2020; weight 200. The authors divide by all pixels, ignored ones too.
     """
     table, s, t, valid = ready.dense(s, t, mask)
-    if labels.ndim != 3 or not table.integer(labels):
+    if labels.ndim != 3 or labels.shape[0] != s.shape[0] or not table.integer(labels):
         raise ValueError(
-            f"labels must be integers (B, H, W), got {tuple(labels.shape)} of {labels.dtype}"
+            f"labels must be integers (B, H, W) of {s.shape[0]} images, "
+            f"got {tuple(labels.shape)} of {labels.dtype}"
         )
     labels = table.nearest(labels, tuple(s.shape[2:]))
     known = (labels >= 0) & (labels < classes)
@@ -212,18 +213,14 @@ def cirkd(s: Any, t: Any, *, temperature: Any = 0.1, mask: Any = None) -> Any:
     """
     table, s, t, valid = ready.dense(s, t, mask)
     images, pixels = s.shape[0], math.prod(s.shape[2:])
-    chosen = None
-    if valid is not None:
-        valid = table.rows(valid)
-        chosen = table.reshape(valid, (images * pixels,))
+    valid = None if valid is None else table.rows(valid)
     s, t = (ready.unit(table, _positions(table, x)) for x in (s, t))
     s, t = (table.reshape(x, (images * pixels, x.shape[-1])) for x in (s, t))
     step = max(1, BLOCK // max(1, images * pixels))
+    block = partial(_spread, table, (images, pixels), temperature, valid)
+    make = block if step >= images * pixels else partial(table.recomputed, block)
     total = table.sum(s[:0])
     for rows in (slice(i, i + step) for i in range(0, images * pixels, step)):
-        kept = None if chosen is None else chosen[rows]
-        block = partial(_spread, table, (images, pixels), temperature, kept, valid)
-        make = block if step >= images * pixels else partial(table.recomputed, block)
         total = total + make(s[rows], t[rows], s, t)
     if valid is None:
         return total / max(1, images * images * pixels)
@@ -235,23 +232,23 @@ def _spread(
     table: Any,
     shape: tuple[int, int],
     temperature: Any,
-    chosen: Any,
     valid: Any,
     s: Any,
     t: Any,
     all_s: Any,
     all_t: Any,
 ) -> Any:
-    """Sum over pixels (n, C) and images of KL of the similarities with all (B * HW, C)."""
+    """Sum over pixels (n, C) and images of KL of the similarities with all (B * HW, C).
+
+    An invalid pixel is 0 on both sides, and so are its similarities and its divergence.
+    """
     s, t = (
         table.reshape(table.matmul(x, table.moveaxis(every, 0, 1)), (x.shape[0], *shape))
         for x, every in ((s, all_s), (t, all_t))
     )
-    if valid is None:
-        return table.sum(table.kl(s, t, temperature))
-    s, t = (_shut(table, x, valid) for x in (s, t))
-    chosen = chosen[:, None] & table.any(valid, -1)
-    return table.sum(table.where(chosen, table.kl(s, t, temperature), 0))
+    if valid is not None:
+        s, t = (_shut(table, x, valid) for x in (s, t))
+    return table.sum(table.kl(s, t, temperature))
 
 
 def _shut(table: Any, x: Any, valid: Any) -> Any:

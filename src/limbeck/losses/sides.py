@@ -1,4 +1,4 @@
-"""The two sides of a loss on logits, checked and laid out: classes last, float32 or better.
+"""The two sides of a loss on outputs, checked and laid out: classes last, float32 or better.
 
 C classes; every other axis holds items.
 """
@@ -30,7 +30,18 @@ def logits(s: Any, t: Any, axis: int) -> tuple[Any, Any, Any]:
 
 def items(s: Any, t: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any]:
     """As `logits`, and the mask of the items; those that it leaves out are zeros on both sides."""
-    table, s, t = logits(s, t, axis)
+    return masked(*logits(s, t, axis), mask)
+
+
+def outputs(s: Any, t: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any]:
+    """As `items`, of outputs that do not compete, and may be one."""
+    reduction.same_shape(s, t)
+    table = ops.of(s)
+    s, t = (table.moveaxis(table.float32(x), axis, -1) for x in (s, t))
+    return masked(table, s, t, mask)
+
+
+def masked(table: Any, s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
     if mask is None:
         return table, s, t, None
     mask = reduction.valid(table, mask, s.shape[:-1])
@@ -69,3 +80,15 @@ def targets(table: Any, target: Any, s: Any, axis: int) -> tuple[Any, bool]:
     target = table.moveaxis(table.float32(target), axis, -1)
     reduction.same_shape(s, target)
     return target, False
+
+
+def positive(name: str, value: Any) -> None:
+    """Raises ValueError for a number that is not positive; arrays are not looked into."""
+    if isinstance(value, int | float) and not value > 0:
+        raise ValueError(f"{name} must be positive, got {value}")
+
+
+def share(name: str, value: Any) -> None:
+    """Raises ValueError for a number outside of [0, 1]; arrays are not looked into."""
+    if isinstance(value, int | float) and not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")

@@ -7,7 +7,7 @@ sigmoid. `axis` is where the classes are; every other axis holds items.
 from typing import Any
 
 from limbeck import ops
-from limbeck.losses import reduction
+from limbeck.losses import reduction, sides
 
 LOWEST = -3e38  # stands for the logarithm of 0 where 0 * -inf would be NaN
 
@@ -41,7 +41,7 @@ def binary_kl(
         A scalar >= 0 in nats; exactly 0, with zero gradient, where both sides are equal.
 
     Raises:
-        ValueError: shapes that differ, a `count` that is not positive.
+        ValueError: shapes that differ, a T or `count` that is not positive.
 
     Example:
         >>> import numpy as np
@@ -54,7 +54,8 @@ def binary_kl(
         al., "Multi-label knowledge distillation", ICCV 2023, arXiv 2308.06453, for independent
         ones. Their code (penghui-yang/L2D) is the same at T = 1, with probabilities clamped.
     """
-    table, s, t, mask = _sides(s, t, axis, mask)
+    table, s, t, mask = sides.outputs(s, t, axis, mask)
+    sides.positive("temperature", temperature)
     items = table.sum(table.binary_kl(s / temperature, t / temperature), -1)
     return reduction.mean(table, items, mask, weight, count) * temperature**2
 
@@ -96,7 +97,7 @@ def binary_cross_entropy(
         that uses an element mean divides by C as well: C times smaller where all is known; code
         that sums over the batch (penghui-yang/L2D) is B times larger.
     """
-    table, s, target, mask = _sides(s, target, axis, mask)
+    table, s, target, mask = sides.outputs(s, target, axis, mask)
     known = target != -100
     s, target = (table.where(known, x, 0) for x in (s, target))
     items = table.sum(table.where(known, _surprise(table, s, target), 0), -1)
@@ -128,7 +129,7 @@ def binary_hard(
     Paper:
         Lee, "Pseudo-label", ICML workshop 2013, class by class.
     """
-    table, s, t, mask = _sides(s, t, axis, mask)
+    table, s, t, mask = sides.outputs(s, t, axis, mask)
     items = table.sum(_surprise(table, s, table.cast(t > 0, s)), -1)
     return reduction.mean(table, items, mask, weight, count)
 
@@ -177,17 +178,6 @@ def squared_error(
         known = known & reduction.valid(table, mask, s.shape)
     items = (table.where(known, s, 0) - table.where(known, t, 0)) ** 2
     return reduction.mean(table, items, known, weight, count)
-
-
-def _sides(s: Any, t: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any]:
-    """The operations, both sides in float32 or better with the classes last, and the mask."""
-    reduction.same_shape(s, t)
-    table = ops.of(s)
-    s, t = (table.moveaxis(table.float32(x), axis, -1) for x in (s, t))
-    if mask is not None:
-        mask = reduction.valid(table, mask, s.shape[:-1])
-        s, t = reduction.only(table, mask, s, t)
-    return table, s, t, mask
 
 
 def _surprise(table: Any, s: Any, y: Any) -> Any:

@@ -60,7 +60,8 @@ def ickd(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = N
         A scalar in [0, 4] without unit, free of the features' scale.
 
     Raises:
-        ValueError: batches or channels that differ, a `count` that is not positive.
+        ValueError: batches or channels that differ, features that have no positions, a `count`
+            that is not positive.
 
     Example:
         >>> import numpy as np
@@ -77,6 +78,11 @@ def ickd(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = N
         raise ValueError(
             "student and source must have one batch and as many channels, "
             f"got {tuple(s.shape)} and {tuple(t.shape)}; use projectors.conv"
+        )
+    if s.ndim not in (3, 4) or t.ndim not in (3, 4):
+        raise ValueError(
+            "student and source must be maps (B, C, H, W) or (B, C, N), "
+            f"got {tuple(s.shape)} and {tuple(t.shape)}; tap a layer before global pooling"
         )
     table, s, t, mask = ready.samples(s, t, mask)
     g_s, g_t = (table.unit(batches.gram(table, _positions(table, x))) for x in (s, t))

@@ -56,6 +56,7 @@ def dkd(
         code is the same where it is finite: it takes logarithms of probabilities.
     """
     table, s, t, target, ours, mask = sides.labelled(s, t, target, axis, mask)
+    sides.positive("temperature", temperature)
     s, t = s / temperature, t / temperature
     rest_s, rest_t = (table.where(ours, -float("inf"), x) for x in (s, t))
     label = (
@@ -95,6 +96,7 @@ def nkd(
         the authors' code.
     """
     table, s, t, target, ours, mask = sides.labelled(s, t, target, axis, mask)
+    sides.positive("temperature", temperature)
     rest_s, rest_t = (table.where(ours, -float("inf"), x / temperature) for x in (s, t))
     sure = _picked(table, table.softmax(t), target)
     rest = table.cross_entropy(rest_s, table.softmax(rest_t))
@@ -130,6 +132,7 @@ def wsld(
         by T^2 * mean_i w_i H(p_i), with the same gradient.
     """
     table, s, t, target, _, mask = sides.labelled(s, t, target, axis, mask)
+    sides.positive("temperature", temperature)
     mine, theirs = (table.cross_entropy(table.detach(x), target) for x in (s, t))
     w = 1 - table.exp(-mine / table.at_least(theirs, TINY))
     items = w * table.kl(s, t, temperature)
@@ -197,6 +200,7 @@ def ps_kd(
         arXiv 2006.12000; alpha grows from 0 to 0.8: `Linear(0, 0.8)`. Same scale as their code.
     """
     table, s, t, target, _, mask = sides.labelled(s, t, target, axis, mask)
+    sides.share("alpha", alpha)
     hard, soft = table.cross_entropy(s, target), table.cross_entropy(s, table.softmax(t))
     return reduction.mean(table, (1 - alpha) * hard + alpha * soft, mask, weight, count)
 
@@ -221,7 +225,7 @@ def tfkd_reg(
     Args:
         s: student logits with C on `axis`.
         target: class indices of the shape without `axis`; -100 does not count.
-        correct: v of the label, in (0, 1).
+        correct: v of the label, in [0, 1].
         temperature: T of the virtual teacher.
         axis, mask, weight, count: as in `dkd`.
 
@@ -229,7 +233,7 @@ def tfkd_reg(
         A scalar >= 0.
 
     Raises:
-        ValueError: as `dkd`.
+        ValueError: as `dkd`, and a `correct` outside [0, 1].
 
     Example:
         >>> import numpy as np
@@ -242,6 +246,8 @@ def tfkd_reg(
         "multiplier" of 10 or 50 makes up for.
     """
     table, s, _, target, ours, mask = sides.labelled(s, s, target, axis, mask)
+    sides.share("correct", correct)
+    sides.positive("temperature", temperature)
     alive = s > -float("inf")
     others = table.at_least(table.sum(table.cast(alive, s), -1, keepdims=True) - 1, 1)
     v = table.where(ours, correct, (1 - correct) / others)

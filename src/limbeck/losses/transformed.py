@@ -34,7 +34,7 @@ def ttm(
         A scalar >= 0.
 
     Raises:
-        ValueError: as `kl`.
+        ValueError: as `kl`, and a `gamma` that is not positive.
 
     Example:
         >>> import numpy as np
@@ -47,6 +47,7 @@ def ttm(
         arXiv 2402.11148; CIFAR-100 g = 0.1 to 0.25, weight 45. Same scale as the authors' code.
     """
     table, s, t, mask = sides.items(s, t, axis, mask)
+    sides.positive("gamma", gamma)
     return reduction.mean(table, table.kl(s, gamma * t, 1.0), mask, weight, count)
 
 
@@ -76,5 +77,6 @@ def wttm(
         arXiv 2402.11148; g = 0.2, weight 4 on top of CRD. Same scale as the authors' code.
     """
     table, s, t, mask = sides.items(s, t, axis, mask)
+    sides.positive("gamma", gamma)
     u = table.exp(table.logsumexp(gamma * table.log_softmax(t)))
     return reduction.mean(table, u * table.kl(s, gamma * t, 1.0), mask, weight, count)

@@ -48,7 +48,8 @@ class CRD(Objective):
 
     Raises:
         LimbeckError: fewer than two samples, ids out of range, labels that are not one for each
-            sample or all the same, use before `prepare`.
+            sample or all the same, a momentum, temperature or width out of range, use before
+            `prepare`.
 
     Example:
         >>> CRD(50_000, "avgpool").parts(), CRD.bytes(1_000_000)
@@ -79,6 +80,11 @@ class CRD(Objective):
         name: str | None = None,
     ) -> None:
         super().__init__()
+        if not 0 <= momentum < 1 or temperature <= 0 or width < 1:
+            raise LimbeckError(
+                "momentum must be in [0, 1), temperature positive and width at least 1, "
+                f"got {momentum}, {temperature} and {width}"
+            )
         self.student, self.theirs, self.source = student, theirs or student, source
         self.draw = Negatives(samples, negatives, labels, seed)
         self.width, self.seed = width, seed

@@ -85,7 +85,7 @@ class CrossKD(Objective):
         s = signals.of("student", self.features[i])
         t = signals.of(self.source, self.theirs[i]).detach()
         try:
-            return rest(align(s, t)), rest(t).detach()
+            return rest(align(s, t)), rest(t)
         except ValueError as error:
             raise LimbeckError(
                 f"{self.name}: student {self.features[i]!r} {tuple(s.shape)} against "

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from limbeck import losses
 from limbeck.dials import Dial
+from limbeck.losses.sides import positive
 from limbeck.objective import Loss, Match, check_options
 from limbeck.schedules import Cosine, Schedule
 from limbeck.signals import Signals
@@ -24,13 +25,14 @@ class CTKD(Match):
     Args:
         student, theirs, source, given: as in `Match`.
         loss: a loss that takes a `temperature`.
-        start: the lowest temperature.
-        spread: the highest is start + spread.
+        start: the temperature as theta falls, positive.
+        spread: start + spread, as theta rises, positive too.
         reversal: the factor of theta's gradient, a number or a schedule.
         name: the part's name.
 
     Raises:
         LimbeckError: a loss without a temperature.
+        ValueError: a temperature that could come to 0.
 
     Example:
         >>> round(CTKD().temperature().item(), 4)
@@ -55,6 +57,8 @@ class CTKD(Match):
         name: str = "ctkd",
     ) -> None:
         check_options(loss, ["temperature"])
+        positive("start", start)
+        positive("start + spread", start + spread)
         super().__init__(loss, student, theirs, source=source, given=given, name=name)
         self.start, self.spread = start, spread
         self.reversal = Dial(reversal)

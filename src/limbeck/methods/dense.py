@@ -12,6 +12,7 @@ from torch import nn
 
 from limbeck import losses, projectors
 from limbeck.dials import Weight
+from limbeck.errors import LimbeckError
 from limbeck.methods.cross import CrossKD
 from limbeck.methods.focal import FGD
 from limbeck.objective import Match, Objective, Sum, Truth
@@ -248,7 +249,12 @@ def defeat(
     >>> defeat(["neck.0", "neck.1"], strides=[8, 16]).parts()
     ['defeat[neck.0]', 'defeat[neck.1]']
     """
-    levels = len(student)
+    theirs, levels = theirs or student, len(student)
+    if not levels == len(theirs) == len(strides):
+        raise LimbeckError(
+            "defeat takes as many of the source's levels and strides as of the student's levels, "
+            f"got {len(theirs)} and {len(strides)} beside {levels}"
+        )
     terms = [
         Match(
             losses.defeat,
@@ -262,9 +268,7 @@ def defeat(
             foreground=foreground,
             background=background,
         )
-        for level, (mine, other, stride) in enumerate(
-            zip(student, theirs or student, strides, strict=True)
-        )
+        for level, (mine, other, stride) in enumerate(zip(student, theirs, strides, strict=True))
     ]
     return weight * Sum([(1 / levels, term) for term in terms])
 

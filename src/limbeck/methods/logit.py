@@ -1,8 +1,9 @@
 """Methods on logits: the student's answer against the teacher's.
 
-The defaults are the papers', in the units of `limbeck.losses`; where a factor separates these from
-the authors' code, the loss's docstring has it. CIFAR-100 settings unless said. Methods that their
-papers train without labels have `truth_weight=0`.
+The defaults are the papers', in the units of `limbeck.losses`, unless they are said to be limbeck's
+choice; where a factor separates these from the authors' code, the loss's docstring has it.
+CIFAR-100 settings unless said. Methods that their papers train without labels have
+`truth_weight=0`.
 """
 
 from collections.abc import Sequence
@@ -44,7 +45,9 @@ def reverse_kl(
 def jeffreys(
     temperature: float | Schedule = 4.0, *, weight: Weight = 0.45, truth_weight: Weight = 0.1
 ) -> Objective:
-    """Both directions of KL; the weight is half of `kd`'s, since there are two of them.
+    """Both directions of KL.
+
+    The weights are limbeck's choice: `kd`'s, half of it for each direction.
 
     >>> jeffreys().parts()
     ['truth', 'jeffreys']
@@ -102,6 +105,8 @@ def total_variation(*, weight: Weight = 1.0, truth_weight: Weight = 0.0) -> Obje
 def akl(mu: float = 0.5, *, weight: Weight = 1.0, truth_weight: Weight = 0.0) -> Objective:
     """Adaptive KL: forward for the head of the teacher's classes, reverse for its tail.
 
+    To leave labels out is limbeck's choice.
+
     >>> akl().parts()
     ['akl']
     """
@@ -120,7 +125,7 @@ def logit_mse(*, weight: Weight = 1.0, truth_weight: Weight = 0.0) -> Objective:
 
 
 def logit_l1(*, weight: Weight = 1.0, truth_weight: Weight = 0.0) -> Objective:
-    """Absolute differences of the logits, without labels.
+    """Absolute differences of the logits; the weights are limbeck's choice.
 
     >>> logit_l1().parts()
     ['logit_l1']
@@ -206,7 +211,7 @@ def wsld(
 def lskd(
     temperature: float | Schedule = 2.0, *, weight: Weight = 9.0, truth_weight: Weight = 0.1
 ) -> Objective:
-    """`kd` on standardised logits, with the weight of the authors' published example.
+    """`kd` on standardised logits, with the weights of the authors' code.
 
     >>> lskd().parts()
     ['truth', 'lskd']
@@ -222,7 +227,9 @@ def dkd_ls(
     weight: Weight = 9.0,
     truth_weight: Weight = 1.0,
 ) -> Objective:
-    """`dkd` on standardised logits, with the weight of the authors' published example.
+    """`dkd` on standardised logits, 9 times as heavy, as in the authors' code.
+
+    There the weight grows over the first 20 of 240 epochs, as `dkd`'s.
 
     >>> dkd_ls().parts()
     ['truth', 'standardised_dkd']
@@ -249,6 +256,8 @@ def mlkd(
 def ttm(gamma: float = 0.1, *, weight: Weight = 45.0, truth_weight: Weight = 1.0) -> Objective:
     """Transformed teacher matching: the student at T = 1, the teacher at T = 1 / g.
 
+    The setting is that of the authors' example, VGG-13 to VGG-8.
+
     >>> ttm().parts()
     ['truth', 'ttm']
     """
@@ -257,6 +266,8 @@ def ttm(gamma: float = 0.1, *, weight: Weight = 45.0, truth_weight: Weight = 1.0
 
 def wttm(gamma: float = 0.2, *, weight: Weight = 4.0, truth_weight: Weight = 1.0) -> Objective:
     """`ttm`, more where the teacher is unsure.
+
+    The setting is that of the authors' example, where it stands beside CRD.
 
     >>> wttm().parts()
     ['truth', 'wttm']

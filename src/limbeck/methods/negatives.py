@@ -31,7 +31,7 @@ class Negatives:
         alone = torch.arange(samples) if labels is None else labels.cpu()
         if alone.shape != (samples,):
             raise LimbeckError(
-                f"labels must be one for each of {samples} samples, got {len(alone)}"
+                f"labels must be one for each of {samples} samples, got {tuple(alone.shape)}"
             )
         self.order = alone.argsort(stable=True)
         first = torch.searchsorted(alone[self.order], alone)

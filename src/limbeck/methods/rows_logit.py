@@ -180,6 +180,7 @@ ROWS: tuple[Method, ...] = (
         paper="Zheng, Yang, ICLR 2024, arXiv 2402.11148",
         aliases=("transformed_teacher_matching",),
         limits="Not 0 at equality: the student's logits become g times the teacher's.",
+        published=f"{PAIR} 76.17",
     ),
     Method(
         name="wttm",

@@ -1,11 +1,13 @@
 """Methods on outputs that do not compete: several labels at once, and numbers.
 
-Targets are flags (B, C), -100 where unknown; of `squared_error` numbers, NaN where unknown.
+Targets are flags (B, C), -100 where unknown; of `squared_error` numbers, NaN where unknown. The
+weights are limbeck's choice.
 """
 
 from limbeck import losses
 from limbeck.dials import Weight
-from limbeck.objective import Loss, Match, Objective, truth
+from limbeck.methods.common import objective
+from limbeck.objective import Match, Objective
 from limbeck.schedules import Schedule
 
 
@@ -18,7 +20,7 @@ def binary_kl(
     ['truth', 'binary_kl']
     """
     match = Match(losses.binary_kl, temperature=temperature)
-    return objective(truth_weight, losses.binary_cross_entropy, weight * match)
+    return objective(truth_weight, weight * match, loss=losses.binary_cross_entropy)
 
 
 def binary_hard(*, weight: Weight = 0.5, truth_weight: Weight = 0.5) -> Objective:
@@ -28,7 +30,7 @@ def binary_hard(*, weight: Weight = 0.5, truth_weight: Weight = 0.5) -> Objectiv
     ['truth', 'binary_hard']
     """
     match = Match(losses.binary_hard)
-    return objective(truth_weight, losses.binary_cross_entropy, weight * match)
+    return objective(truth_weight, weight * match, loss=losses.binary_cross_entropy)
 
 
 def squared_error(*, weight: Weight = 0.5, truth_weight: Weight = 0.5) -> Objective:
@@ -38,9 +40,4 @@ def squared_error(*, weight: Weight = 0.5, truth_weight: Weight = 0.5) -> Object
     ['truth', 'squared_error']
     """
     match = Match(losses.squared_error)
-    return objective(truth_weight, losses.squared_error, weight * match)
-
-
-def objective(truth_weight: Weight, loss: Loss, term: Objective) -> Objective:
-    """The hard term and a method's own; at weight 0 the labels are left out altogether."""
-    return term if truth_weight == 0 else truth_weight * truth(loss=loss) + term
+    return objective(truth_weight, weight * match, loss=losses.squared_error)

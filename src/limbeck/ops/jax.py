@@ -11,10 +11,8 @@ Axis = int | tuple[int, ...] | None
 LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
 
 abs = jnp.abs
-all = jnp.all
 any = jnp.any
 at_least = jnp.maximum
-at_most = jnp.minimum
 concat = jnp.concatenate
 cumsum = jnp.cumsum
 detach = jax.lax.stop_gradient
@@ -28,7 +26,6 @@ matmul = jnp.matmul
 max = jnp.max
 maximum = jnp.maximum
 mean = jnp.mean
-min = jnp.min
 minimum = jnp.minimum
 moveaxis = jnp.moveaxis
 relu = jax.nn.relu
@@ -172,7 +169,7 @@ def total_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
 
 
 def cross_entropy(s: Array, target: Array) -> Array:
-    """Rows of -sum_c target_c log softmax(s)_c; integer targets below 0 give 0."""
+    """Rows of -sum_c target_c log softmax(s)_c; an integer target of -100 gives 0."""
     log_q = log_softmax(s)
     if integer(target):
         picked = take(log_q, jnp.where(target < 0, 0, target)[..., None])[..., 0]

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Axis = int | tuple[int, ...] | None
+LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
 
 abs = np.abs
-all = np.all
 any = np.any
 at_least = np.maximum
-at_most = np.minimum
 concat = np.concatenate
 cumsum = np.cumsum
 exp = np.exp
@@ -25,7 +24,6 @@ matmul = np.matmul
 max = np.max
 maximum = np.maximum
 mean = np.mean
-min = np.min
 minimum = np.minimum
 moveaxis = np.moveaxis
 reshape = np.reshape
@@ -181,8 +179,8 @@ def uncorrelated(x: Array, y: Array, counts: Array, axis: int) -> tuple[Array, A
     """
     units, n = [], np.maximum(counts.sum(axis, keepdims=True), 1)
     for side in (x, y):
-        side = np.where(counts, side, -3e38)
-        e = np.exp(side - np.maximum(side.max(axis, keepdims=True), -3e38))
+        side = np.where(counts, side, LOWEST)
+        e = np.exp(side - np.maximum(side.max(axis, keepdims=True), LOWEST))
         e = np.where(counts, e - e.sum(axis, keepdims=True) / n, 0)
         length = np.sqrt((e**2).sum(axis, keepdims=True))
         units.append(e / np.where(length > 0, length, 1))
@@ -192,7 +190,7 @@ def uncorrelated(x: Array, y: Array, counts: Array, axis: int) -> tuple[Array, A
 
 def mixed_kl(s: Array, t: Array, share: Any) -> Array:
     """Rows of KL(p || m), m = share p + (1 - share) q, p = softmax(t), q = softmax(s)."""
-    log_q, log_p = (np.maximum(log_softmax(x), -3e38) for x in (s, t))
+    log_q, log_p = (np.maximum(log_softmax(x), LOWEST) for x in (s, t))
     with np.errstate(divide="ignore"):
         log_share, log_rest = np.log(share), np.log1p(-np.asarray(share))
     ratio = np.logaddexp(log_q - log_p + log_rest, log_share)
@@ -205,7 +203,7 @@ def total_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
 
 
 def cross_entropy(s: Array, target: Array) -> Array:
-    """Rows of -sum_c target_c log softmax(s)_c; integer targets below 0 give 0."""
+    """Rows of -sum_c target_c log softmax(s)_c; an integer target of -100 gives 0."""
     log_q = log_softmax(s)
     if integer(target):
         known = target != -100
@@ -232,7 +230,7 @@ def mean_log_softmax(x: Array) -> Array:
 def binary_kl(s: Array, t: Array) -> Array:
     """Elementwise KL(Bernoulli(sigmoid(t)) || Bernoulli(sigmoid(s)))."""
     yes, no = (
-        np.maximum(log_sigmoid(a), -3e38) - np.maximum(log_sigmoid(b), -3e38)
+        np.maximum(log_sigmoid(a), LOWEST) - np.maximum(log_sigmoid(b), LOWEST)
         for a, b in ((t, s), (-t, -s))
     )
     return sigmoid(t) * yes + sigmoid(-t) * no

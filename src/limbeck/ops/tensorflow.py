@@ -15,7 +15,6 @@ Axis = int | tuple[int, ...] | None
 LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
 
 abs = tf.abs
-all = tf.reduce_all
 any = tf.reduce_any
 concat = tf.concat
 cumsum = tf.cumsum
@@ -29,7 +28,6 @@ matmul = tf.matmul
 max = tf.reduce_max
 maximum = tf.maximum
 mean = tf.reduce_mean
-min = tf.reduce_min
 minimum = tf.minimum
 relu = tf.nn.relu
 sigmoid = tf.sigmoid
@@ -70,10 +68,6 @@ def where(condition: Array, x: Array, y: Array) -> Array:
 
 def at_least(x: Array, low: Any) -> Array:
     return tf.maximum(x, tf.cast(low, x.dtype))
-
-
-def at_most(x: Array, high: Any) -> Array:
-    return tf.minimum(x, tf.cast(high, x.dtype))
 
 
 def reshape(x: Array, shape: Sequence[int | None]) -> Array:
@@ -217,7 +211,7 @@ def total_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
 
 
 def cross_entropy(s: Array, target: Array) -> Array:
-    """Rows of -sum_c target_c log softmax(s)_c; integer targets below 0 give 0."""
+    """Rows of -sum_c target_c log softmax(s)_c; an integer target of -100 gives 0."""
     log_q = log_softmax(s)
     if integer(target):
         picked = take(log_q, tf.maximum(target, 0)[..., None])[..., 0]

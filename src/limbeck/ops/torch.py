@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn._reduction import get_enum
 from torch.utils.checkpoint import checkpoint
 
+from limbeck.ops.torch_mixtures import LOWEST
 from limbeck.ops.torch_mixtures import mixed_kl as mixed_kl
 from limbeck.ops.torch_mixtures import uncorrelated as uncorrelated
 from limbeck.ops.torch_samples import cosines as cosines
@@ -19,12 +20,10 @@ from limbeck.ops.torch_samples import square_distances as square_distances
 
 Axis = int | tuple[int, ...] | None
 PRECISE = (torch.float32, torch.float64)
-LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
 SUM = get_enum("sum")
 nll = torch.ops.aten.nll_loss_forward.default
 
 abs = torch.abs
-all = torch.all
 any = torch.any
 cumsum = torch.cumsum
 detach = torch.Tensor.detach
@@ -92,11 +91,6 @@ def max(x: Tensor, axis: int | tuple[int, ...], keepdims: bool = False) -> Tenso
     return x.amax(axis, keepdims)
 
 
-def min(x: Tensor, axis: int | tuple[int, ...], keepdims: bool = False) -> Tensor:
-    """The smallest entries; the gradient is shared where several are the smallest."""
-    return x.amin(axis, keepdims)
-
-
 def argmax(x: Tensor) -> Tensor:
     """The index of the largest entry of the last axis."""
     return x.argmax(-1)
@@ -104,10 +98,6 @@ def argmax(x: Tensor) -> Tensor:
 
 def at_least(x: Tensor, low: float) -> Tensor:
     return x.clamp(min=low)
-
-
-def at_most(x: Tensor, high: float) -> Tensor:
-    return x.clamp(max=high)
 
 
 def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -255,7 +245,7 @@ _first_gradients = once_differentiable(_gradients)
 
 
 def cross_entropy(s: Tensor, target: Tensor) -> Tensor:
-    """Rows of -sum_c target_c log softmax(s)_c; integer targets below 0 give 0."""
+    """Rows of -sum_c target_c log softmax(s)_c; an integer target of -100 gives 0."""
     if target.is_floating_point():
         return -(target * log_softmax(s).masked_fill(target == 0, 0)).sum(-1)
     flat = F.cross_entropy(s.flatten(0, -2), target.flatten(), reduction="none")

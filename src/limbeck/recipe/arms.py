@@ -45,14 +45,10 @@ def pseudo_labels(recipe: Recipe, loss: str) -> Recipe:
     taught = [term for term in recipe.objective if term.loss != "truth"]
     if not taught:
         raise LimbeckError("a comparison needs a teacher's term in the objective")
-    output = next((term.student or term.at for term in taught if is_logit(term)), None)
+    output = next((term.student or term.at for term in taught if term.of_output), None)
     size = {"weight": taught[0].weight, "balance": taught[0].balance if terms else None}
     hard = Term(loss=loss, at=output, source=taught[0].source, **size)
     return recipe.model_copy(update={"objective": [*terms, hard]})
-
-
-def is_logit(term: Term) -> bool:
-    return (term.student or term.at or "output").startswith("output")
 
 
 def changed(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:

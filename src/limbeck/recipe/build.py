@@ -70,7 +70,7 @@ def open_splits(data: Data, seed: int, task: Task = CLASSIFICATION) -> Splits:
         valid = opened(data.valid)
     test = valid if data.test is None else opened(data.test)
     same_classes(train, valid)
-    same_classes(train, test)
+    same_classes(train, test, "test")
     if data.labels is not None:
         train = withhold(train, data.labels, seed)
     return Splits(train, valid, test)
@@ -154,7 +154,14 @@ def mapping(block: Teacher, count: int, ours: tuple[str, ...]) -> ClassMap | Non
 def outputs(model: nn.Module, view: Preprocess, images: Images) -> int:
     """How many classes a model answers with."""
     with torch.no_grad(), evaluating(model):
-        logits = model(view(images.fetch(torch.tensor([0]))))
+        inputs = view(images.fetch(torch.tensor([0])))
+        try:
+            logits = model(inputs)
+        except RuntimeError as error:
+            raise LimbeckError(
+                f"a model must take images {tuple(inputs.shape)}, got from it: "
+                f"{str(error).splitlines()[0]}; mend its options, mean and std, or image_size"
+            ) from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise LimbeckError(
             f"a model must return logits (images, classes), got {describe(logits)}; wrap it in one "

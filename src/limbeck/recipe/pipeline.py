@@ -19,7 +19,7 @@ from limbeck.reader import Answer
 from limbeck.recipe.arms import DISTILLED, LABELS, arms_of, chosen
 from limbeck.recipe.build import Built, assemble, doubts, open_run
 from limbeck.recipe.schema import Data, Recipe, Teacher, Term
-from limbeck.recipe.text import differences, dump, parse
+from limbeck.recipe.text import differences, dump, parse, read
 from limbeck.sources import Frozen, Recorded
 from limbeck.trackers import read_lines
 from limbeck.train import train
@@ -63,12 +63,14 @@ def run(
 
 
 def same_recipe(recipe: Recipe, folder: Path) -> None:
-    """Raises RecipeError with every key in which the folder's recipe differs."""
+    """Raises RecipeError with every key in which the folder's recipe differs.
+
+    Keys that it lacks, since an older limbeck wrote it, have their defaults.
+    """
     path = folder / "recipe.yaml"
     if not path.is_file():
         raise RecipeError([f"{folder} holds no run to resume; leave out --resume"])
-    before = parse(path.read_text(encoding="utf-8"), str(path))
-    after = parse(dump(recipe), "the recipe")
+    before, after = (parse(dump(each), "the recipe") for each in (read(path), recipe))
     changed = differences(before | {"compare": None}, after | {"compare": None})
     if changed:
         raise RecipeError(

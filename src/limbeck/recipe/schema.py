@@ -19,6 +19,7 @@ from limbeck.errors import LimbeckError
 from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from limbeck.models import check_spec
 from limbeck.objective import Match, Objective, Sum, check_options, truth
+from limbeck.reader import is_output
 from limbeck.recipe.names import function, projector
 from limbeck.schedules import Cosine, Linear, Schedule
 from limbeck.tasks import TASKS, Task
@@ -173,10 +174,15 @@ class Term(Block):
         weight = self.weight.made() if isinstance(self.weight, Ramp) else self.weight
         return weight * self.match(task)
 
+    @property
+    def of_output(self) -> bool:
+        """Whether the student's side is what it returns, not a layer inside."""
+        return is_output(self.student or self.at or "output")
+
     def suits(self, task: Task) -> None:
         """Raises LimbeckError where the loss is not one for the outputs of this task."""
         right = task.instead.get(self.loss)
-        if right is not None and (self.student or self.at or "output").startswith("output"):
+        if right is not None and self.of_output:
             raise LimbeckError(f"{self.loss} is wrong for task: {task.name}; use {right}")
         if self.loss == "truth":
             check_options(task.loss, self.keywords())

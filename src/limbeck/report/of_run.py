@@ -23,7 +23,7 @@ def run_page(run: Run) -> Page:
     student = [] if evaluation is None else [evaluation]
     teacher = [] if evaluation is None or evaluation.teacher is None else [evaluation.teacher]
     histories = {} if run.history is None else {"student": run.history}
-    both, task = models(evaluation), measured(run)
+    both, task = models(evaluation), asked(run)
     sections = [
         Section("Measures", tables=measures(evaluation), needs=figures.EVALUATE),
         figures.curves(histories, {"student": 0}, ""),
@@ -46,14 +46,14 @@ def run_page(run: Run) -> Page:
     )
 
 
-def measured(run: Run) -> Task:
+def asked(run: Run) -> Task:
     """What was asked."""
     return CLASSIFICATION if run.evaluation is None else run.evaluation.task
 
 
 def headline(run: Run) -> str:
     """The score of the student, and how much of its teacher's that is."""
-    evaluation, measure = run.evaluation, measured(run).headline
+    evaluation, measure = run.evaluation, asked(run).headline
     if evaluation is None or evaluation.of(measure) is None:
         return "Not evaluated yet"
     kept = evaluation.retention
