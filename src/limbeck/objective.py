@@ -14,7 +14,7 @@ from limbeck import losses
 from limbeck.balance import Factor
 from limbeck.dials import Dial, Weight, dial, is_schedule, product
 from limbeck.errors import LimbeckError, close
-from limbeck.losses.known import known
+from limbeck.losses.known import known, valid
 from limbeck.projectors import Factory
 from limbeck.signals import Signals, split
 
@@ -224,16 +224,16 @@ class Match(Objective):
         if not told:
             return {}
         counted = told[0]
-        for valid in told[1:]:
-            counted, valid = sorted((counted, valid), key=Tensor.dim, reverse=True)
-            counted = counted & valid.reshape(*valid.shape, *[1] * (counted.ndim - valid.ndim))
+        for other in told[1:]:
+            counted, other = sorted((counted, other), key=Tensor.dim, reverse=True)
+            counted = counted & other.reshape(*other.shape, *[1] * (counted.ndim - other.ndim))
         return {self.name: counted.sum()}
 
     def told(self, data: Mapping[str, Any]) -> list[Tensor]:
         """What the data says of which items count: by the mask, by labels that are known."""
         given = {key: split(address) for key, address in self.given.items()}
         ours = {key: data[name] for key, (source, name) in given.items() if source == "data"}
-        masks = [ours["mask"].ne(0)] if "mask" in ours else []
+        masks = [valid(self.loss, ours["mask"].ne(0))] if "mask" in ours else []
         return masks + ([ours["target"].ne(-100)] if "target" in ours else [])
 
     def extra_repr(self) -> str:

@@ -24,7 +24,7 @@ from tests.train.jobs import (
     weights,
 )
 
-from limbeck import Balance, Distiller, Match, Recorded, losses, truth
+from limbeck import Balance, Distiller, Match, Recorded, losses, methods, truth
 from limbeck.errors import LimbeckError
 from limbeck.projectors import conv
 from limbeck.tasks.task import predictions
@@ -56,6 +56,13 @@ def recorded() -> Distiller:
     return Distiller(made.reader, {"teacher": teacher}, rich())
 
 
+def remembering() -> Distiller:
+    """A memory of all samples, a temperature that learns by a schedule, variances that learn."""
+    memory = methods.crd(24, "conv", negatives=5, width=4)
+    learned = methods.ctkd(truth_weight=0) + methods.vid("conv", truth_weight=0)
+    return distiller(memory + learned, net(norm=True, drop=0.3))
+
+
 SETTINGS: dict[str, tuple[Make, dict[str, Any]]] = {
     "SGD": (plain, {"momentum": 0.9, "nesterov": True}),
     "AdamW": (plain, {"optimizer": "AdamW", "warmup": 0.3}),
@@ -66,6 +73,7 @@ SETTINGS: dict[str, tuple[Make, dict[str, Any]]] = {
     "everything in float16": (everything, {"precision": "float16"}),
     "channels last": (everything, {"channels_last": True}),
     "balanced": (balanced, {"optimizer": "AdamW", "ema": 0.8}),
+    "remembering": (remembering, {"accumulate": 2, "optimizer": "AdamW"}),
     "recorded": (recorded, {"ema": 0.8, "optimizer": "AdamW"}),
     "steps": (plain, {"schedule": "step", "milestones": [0.5, 0.75], "max_steps": 11}),
 }

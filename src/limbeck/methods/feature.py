@@ -1,4 +1,4 @@
-"""Methods on feature maps: what a layer of the student makes of an image, as a layer of a teacher.
+"""Methods on features: what a layer of the student makes of an image, as a layer of a teacher.
 
 `student` and `theirs` are signals, the same name unless said. Weights are the authors', in the
 units of `limbeck.losses`; where a factor of a map's size H*W stands between, the docstring has it.
@@ -12,16 +12,19 @@ from torch import nn
 
 from limbeck import losses, projectors
 from limbeck.dials import Weight
+from limbeck.methods.calibration import SemCKD
 from limbeck.methods.common import objective
 from limbeck.methods.factors import Factors, Paraphraser, translator
 from limbeck.methods.generation import generator
 from limbeck.methods.margins import Overhaul
+from limbeck.methods.queries import AFD
 from limbeck.methods.regression import Regression
 from limbeck.methods.reuse import SimKD
 from limbeck.methods.review import ReviewKD
 from limbeck.methods.variational import VID
 from limbeck.objective import Loss, Match, Objective, truth
 from limbeck.projectors import Factory
+from limbeck.schedules import Schedule
 
 
 def fitnet(
@@ -44,11 +47,7 @@ def fitnet(
 
 
 def at(
-    student: str,
-    theirs: str | None = None,
-    *,
-    weight: Weight = 15.6,
-    truth_weight: Weight = 1.0,
+    student: str, theirs: str | None = None, *, weight: Weight = 15.6, truth_weight: Weight = 1.0
 ) -> Objective:
     """Attention transfer: where a layer looks.
 
@@ -62,11 +61,7 @@ def at(
 
 
 def nst(
-    student: str,
-    theirs: str | None = None,
-    *,
-    weight: Weight = 50.0,
-    truth_weight: Weight = 1.0,
+    student: str, theirs: str | None = None, *, weight: Weight = 50.0, truth_weight: Weight = 1.0
 ) -> Objective:
     """Neuron selectivity transfer: which patterns a layer's channels have.
 
@@ -124,13 +119,8 @@ def ft(
     >>> ft("layer3", paraphraser=Paraphraser(64)).parts()
     ['truth', 'ft[layer3]']
     """
-    term = Match(
-        Factors(paraphraser),
-        student,
-        theirs,
-        project=partial(translator, rate=paraphraser.rate),
-        name=f"ft[{student}]",
-    )
+    loss, project = Factors(paraphraser), partial(translator, rate=paraphraser.rate)
+    term = Match(loss, student, theirs, project=project, name=f"ft[{student}]")
     return objective(truth_weight, weight * term)
 
 
@@ -157,11 +147,7 @@ def ab(
 
 
 def vid(
-    student: str,
-    theirs: str | None = None,
-    *,
-    weight: Weight = 1.0,
-    truth_weight: Weight = 1.0,
+    student: str, theirs: str | None = None, *, weight: Weight = 1.0, truth_weight: Weight = 1.0
 ) -> Objective:
     """Variational information distillation: how much a layer says of the teacher's.
 
@@ -287,6 +273,89 @@ def mgd(
     """
     term = Match(losses.mgd, student, theirs, project=generator(ratio, positions))
     return objective(truth_weight, weight * term)
+
+
+def vkd(
+    student: str,
+    theirs: str | None = None,
+    *,
+    temperature: float | Schedule = 1.0,
+    weight: Weight = 1.0,
+    kd_weight: Weight = 1.0,
+    truth_weight: Weight = 1.0,
+) -> Objective:
+    """Pooled features by an orthogonal map, against the teacher's at mean 0 and variance 1.
+
+    >>> vkd("norm", "layer4").parts()
+    ['truth', 'kl', 'vkd[norm]']
+    """
+    soft = Match(losses.kl, temperature=temperature)
+    features = Match(losses.vkd, student, theirs, project=projectors.orthogonal)
+    return objective(truth_weight, kd_weight * soft + weight * features)
+
+
+def srd_logsum(
+    student: str, theirs: str | None = None, *, weight: Weight = 1.0, truth_weight: Weight = 1.0
+) -> Objective:
+    """Pooled features by a linear map, standardised over the batch; the authors' form for ResNets.
+
+    >>> srd_logsum("layer4").parts()
+    ['truth', 'srd_logsum[layer4]']
+    """
+    term = Match(losses.srd_logsum, student, theirs, project=projectors.pooled)
+    return objective(truth_weight, weight * term)
+
+
+def srd_correlation(
+    student: str, theirs: str | None = None, *, weight: Weight = 1.0, truth_weight: Weight = 1.0
+) -> Objective:
+    """Pooled features by a linear map, each in correlation; the authors' form for transformers.
+
+    >>> srd_correlation("norm", "layer4").parts()
+    ['truth', 'srd_correlation[norm]']
+    """
+    term = Match(losses.srd_correlation, student, theirs, project=projectors.pooled)
+    return objective(truth_weight, weight * term)
+
+
+def afd(
+    student: Sequence[str],
+    theirs: Sequence[str] | None = None,
+    *,
+    width: int = 128,
+    weight: Weight = 3.125,
+    truth_weight: Weight = 1.0,
+) -> Objective:
+    """Attention finds which layers of the student each layer of the teacher teaches where to look.
+
+    The authors' weight is 200 on the mean over positions: 200/(H*W) here, 3.125 for 8x8 maps.
+
+    >>> afd(["layer2", "layer3"]).parts()
+    ['truth', 'afd']
+    """
+    return objective(truth_weight, weight * AFD(student, theirs, width=width))
+
+
+def semckd(
+    student: Sequence[str],
+    theirs: Sequence[str] | None = None,
+    *,
+    batch: int = 64,
+    temperature: float | Schedule = 4.0,
+    weight: Weight = 400.0,
+    kd_weight: Weight = 1.0,
+    truth_weight: Weight = 1.0,
+) -> Objective:
+    """Every layer of the student chooses which layers of the teacher to imitate, and logits.
+
+    `batch` is the largest batch there is.
+
+    >>> semckd(["layer2", "layer3"]).parts()
+    ['truth', 'kl', 'semckd']
+    """
+    soft = Match(losses.kl, temperature=temperature)
+    layers = SemCKD(student, theirs, batch=batch)
+    return objective(truth_weight, kd_weight * soft + weight * layers)
 
 
 def jacobian(*, weight: Weight = 3072.0, truth_weight: Weight = 1.0) -> Objective:

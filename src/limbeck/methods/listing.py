@@ -6,12 +6,16 @@ from pathlib import Path
 from limbeck.errors import LimbeckError, close
 from limbeck.methods import NAMES, ROWS
 from limbeck.methods.index import Method
+from limbeck.methods.measured import measured, where
 
 
 def listing() -> str:
-    """A line for each method: name, family, what it matches, formula."""
+    """A line for each method: name, family, measured gain, what it matches, formula."""
+    gains = {name: found.short for name, found in measured().items()}
     return "\n".join(
-        f"{row.name:<20} {row.family:<9} {row.signal:<26} {row.formula}" for row in ROWS
+        f"{row.name:<20} {row.family:<9} {gains.get(row.name, ''):>6}  {row.signal:<26} "
+        f"{row.formula}"
+        for row in ROWS
     )
 
 
@@ -21,10 +25,20 @@ def explain(name: str) -> str:
         known = [row.name for row in ROWS]
         raise LimbeckError(f"a method must be one of {known}, got {name!r}{close(name, NAMES)}")
     row = NAMES[name]
-    facts = row._asdict() | {"aliases": ", ".join(row.aliases)}
+    facts = row._asdict() | {"aliases": ", ".join(row.aliases)} | evidence(row.name)
     lines = [f"{key:<11} {value}" for key, value in facts.items() if value and key != "name"]
     signature, text = source(row)
     return "\n".join([f"{row.name}({signature})", "", *lines, "", text])
+
+
+def evidence(name: str) -> dict[str, str]:
+    """Gain and cost as they were measured, if they were."""
+    found = measured().get(name)
+    if found is None:
+        return {}
+    gain = f"{found.text}; {where()}"
+    cost = f"{found.cost:.2f} times a step of labels only, the teacher alive" if found.cost else ""
+    return {"measured": gain, "cost": cost}
 
 
 def source(row: Method) -> tuple[str, str]:

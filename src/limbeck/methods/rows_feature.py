@@ -4,7 +4,9 @@ from limbeck.methods.index import Method
 
 PAIR = "CIFAR-100, ResNet-32x4 (79.42) to 8x4 (72.50)"
 STAGE = "a stage: layer1 to layer4 of a ResNet"
+STAGES = "stages: layer1 to layer4 of a ResNet"
 LAST = "the last map before pooling: layer4 of a ResNet"
+POOLED = "last map or tokens: layer4 of a ResNet, norm of a vision transformer"
 BEFORE = "before a ReLU: a block's last bn"
 
 ROWS = (
@@ -163,6 +165,58 @@ ROWS = (
         aliases=("masked_generation",),
         limits="needs gradient clipping; two 3x3 convolutions at the teacher's width",
         published="ImageNet ResNet-34 (73.31) to 18 (69.76) 71.69",
+    ),
+    Method(
+        name="vkd",
+        family="feature",
+        signal="pooled features",
+        formula="smooth L1 of P s and normalised t, P'P = 1",
+        paper="Miles et al., CVPR 2024, arXiv 2403.06213",
+        parameters="an orthogonal linear map",
+        taps=POOLED,
+        limits="the orthogonal map is made in float32 at every step",
+    ),
+    Method(
+        name="srd_logsum",
+        family="feature",
+        signal="pooled features",
+        formula="ln mean sum_d (z_s - z_t)^4, z standardised over the batch",
+        paper="Miles, Mikolajczyk, AAAI 2024, arXiv 2303.11098",
+        parameters="a linear map",
+        taps=POOLED,
+        aliases=("srd",),
+        limits="compares the batch it sees; a batch of one teaches nothing",
+    ),
+    Method(
+        name="srd_correlation",
+        family="feature",
+        signal="pooled features",
+        formula="ln sum_d (corr_d - 1)^4",
+        paper="Miles, Mikolajczyk, AAAI 2024, arXiv 2303.11098",
+        parameters="a linear map",
+        taps=POOLED,
+        limits="compares the batch it sees; a batch of one teaches nothing",
+    ),
+    Method(
+        name="afd",
+        family="feature",
+        signal="all layers, learned pairs",
+        formula="sum a_ij ||q(s_j) - q(t_i)||^2, q unit energy maps",
+        paper="Ji et al., AAAI 2021, arXiv 2102.02973",
+        parameters="queries, keys, a bilinear map, positions",
+        taps=STAGES,
+        aliases=("attention_feature_distillation",),
+        limits="a batch needs two samples; the AFD of ICLR 2020 is another method",
+    ),
+    Method(
+        name="semckd",
+        family="feature",
+        signal="all layers, learned pairs",
+        formula="1/S sum a_ji mean (r_ji(s_j) - t_i)^2",
+        paper="Chen et al., AAAI 2021, arXiv 2012.03236",
+        parameters="a regressor a pair, perceptrons of the batch's similarities",
+        taps=STAGES,
+        limits="needs to know the largest batch; memory grows with the number of pairs",
     ),
     Method(
         name="jacobian",

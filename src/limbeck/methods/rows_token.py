@@ -1,10 +1,8 @@
-"""The rows of the token methods, of learned pairs of layers and of pooled features."""
+"""The rows of the token methods."""
 
 from limbeck.methods.index import Method
 
 STATES = "output.hidden_states.k of a Hugging Face model run with output_hidden_states=True"
-LAST = "last map or tokens: layer4 of a ResNet, norm of a vision transformer"
-STAGES = "stages: layer1 to layer4 of a ResNet"
 HEADS = "attention.self.query, .key, .value of a BERT's last layer"
 LOGITS = "output.logits; target and mask of limbeck.tokens.causal"
 
@@ -125,57 +123,5 @@ ROWS = (
         parameters="linear maps, a token, two 3x3 convolutions",
         taps="blocks.0, blocks.1 and the last block of a timm ViT",
         limits="patch grids and extra tokens must be equal; weight grows with patches",
-    ),
-    Method(
-        name="vkd",
-        family="token",
-        signal="pooled features",
-        formula="smooth L1 of P s and normalised t, P'P = 1",
-        paper="Miles et al., CVPR 2024, arXiv 2403.06213",
-        parameters="an orthogonal linear map",
-        taps=LAST,
-        limits="the orthogonal map is made in float32 at every step",
-    ),
-    Method(
-        name="srd_logsum",
-        family="token",
-        signal="pooled features",
-        formula="ln mean sum_d (z_s - z_t)^4, z standardised over the batch",
-        paper="Miles, Mikolajczyk, AAAI 2024, arXiv 2303.11098",
-        parameters="a linear map",
-        taps=LAST,
-        aliases=("srd",),
-        limits="compares the batch it sees; a batch of one teaches nothing",
-    ),
-    Method(
-        name="srd_correlation",
-        family="token",
-        signal="pooled features",
-        formula="ln sum_d (corr_d - 1)^4",
-        paper="Miles, Mikolajczyk, AAAI 2024, arXiv 2303.11098",
-        parameters="a linear map",
-        taps=LAST,
-        limits="compares the batch it sees; a batch of one teaches nothing",
-    ),
-    Method(
-        name="afd",
-        family="token",
-        signal="all layers, learned pairs",
-        formula="sum a_ij ||q(s_j) - q(t_i)||^2, q unit energy maps",
-        paper="Ji et al., AAAI 2021, arXiv 2102.02973",
-        parameters="queries, keys, a bilinear map, positions",
-        taps=STAGES,
-        aliases=("attention_feature_distillation",),
-        limits="a batch needs two samples; the AFD of ICLR 2020 is another method",
-    ),
-    Method(
-        name="semckd",
-        family="token",
-        signal="all layers, learned pairs",
-        formula="1/S sum a_ji mean (r_ji(s_j) - t_i)^2",
-        paper="Chen et al., AAAI 2021, arXiv 2012.03236",
-        parameters="a regressor a pair, perceptrons of the batch's similarities",
-        taps=STAGES,
-        limits="needs to know the largest batch; memory grows with the number of pairs",
     ),
 )

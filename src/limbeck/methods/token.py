@@ -1,4 +1,4 @@
-"""Methods on tokens, on learned pairs of layers and on pooled features.
+"""Methods on tokens: their states and attention, the next one's distribution, embeddings of text.
 
 `student` and `theirs` are signals, the same name unless said. Weights are the papers', in the units
 of `limbeck.losses`. Methods on text read which tokens count from `mask`, a signal (B, N), and
@@ -6,15 +6,13 @@ leave it out at None; `limbeck.tokens.causal` makes labels and mask of a causal 
 lists of pairs of signals: `named(uniform(6, 12), "output.hidden_states.{}")` of `methods.layers`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from limbeck import losses, projectors
 from limbeck.dials import Weight
 from limbeck.losses.sparse import Tail
-from limbeck.methods.calibration import SemCKD
 from limbeck.methods.common import objective
 from limbeck.methods.layers import matches
-from limbeck.methods.queries import AFD
 from limbeck.methods.restoration import Generation, aligned
 from limbeck.objective import Match, Objective, Sum
 from limbeck.schedules import Schedule
@@ -253,94 +251,3 @@ def vitkd(
     mimicking = matches(losses.vitkd_mimic, shallow, project=aligned)
     term = Sum((weight, match) for match in mimicking)
     return objective(truth_weight, term + generation_weight * Generation(*deep, extra=extra))
-
-
-def vkd(
-    student: str,
-    theirs: str | None = None,
-    *,
-    temperature: float | Schedule = 1.0,
-    weight: Weight = 1.0,
-    kd_weight: Weight = 1.0,
-    truth_weight: Weight = 1.0,
-) -> Objective:
-    """Pooled features by an orthogonal map, against the teacher's at mean 0 and variance 1.
-
-    >>> vkd("norm", "layer4").parts()
-    ['truth', 'kl', 'vkd[norm]']
-    """
-    soft = Match(losses.kl, temperature=temperature)
-    features = Match(losses.vkd, student, theirs, project=projectors.orthogonal)
-    return objective(truth_weight, kd_weight * soft + weight * features)
-
-
-def srd_logsum(
-    student: str,
-    theirs: str | None = None,
-    *,
-    weight: Weight = 1.0,
-    truth_weight: Weight = 1.0,
-) -> Objective:
-    """Pooled features by a linear map, standardised over the batch; the authors' form for ResNets.
-
-    >>> srd_logsum("layer4").parts()
-    ['truth', 'srd_logsum[layer4]']
-    """
-    term = Match(losses.srd_logsum, student, theirs, project=projectors.pooled)
-    return objective(truth_weight, weight * term)
-
-
-def srd_correlation(
-    student: str,
-    theirs: str | None = None,
-    *,
-    weight: Weight = 1.0,
-    truth_weight: Weight = 1.0,
-) -> Objective:
-    """Pooled features by a linear map, each in correlation; the authors' form for transformers.
-
-    >>> srd_correlation("norm", "layer4").parts()
-    ['truth', 'srd_correlation[norm]']
-    """
-    term = Match(losses.srd_correlation, student, theirs, project=projectors.pooled)
-    return objective(truth_weight, weight * term)
-
-
-def afd(
-    student: Sequence[str],
-    theirs: Sequence[str] | None = None,
-    *,
-    width: int = 128,
-    weight: Weight = 3.125,
-    truth_weight: Weight = 1.0,
-) -> Objective:
-    """Attention finds which layers of the student each layer of the teacher teaches where to look.
-
-    The authors' weight is 200 on the mean over positions: 200/(H*W) here, 3.125 for 8x8 maps.
-
-    >>> afd(["layer2", "layer3"]).parts()
-    ['truth', 'afd']
-    """
-    return objective(truth_weight, weight * AFD(student, theirs, width=width))
-
-
-def semckd(
-    student: Sequence[str],
-    theirs: Sequence[str] | None = None,
-    *,
-    batch: int = 64,
-    temperature: float | Schedule = 4.0,
-    weight: Weight = 400.0,
-    kd_weight: Weight = 1.0,
-    truth_weight: Weight = 1.0,
-) -> Objective:
-    """Every layer of the student chooses which layers of the teacher to imitate, and logits.
-
-    `batch` is the largest batch there is.
-
-    >>> semckd(["layer2", "layer3"]).parts()
-    ['truth', 'kl', 'semckd']
-    """
-    soft = Match(losses.kl, temperature=temperature)
-    layers = SemCKD(student, theirs, batch=batch)
-    return objective(truth_weight, kd_weight * soft + weight * layers)

@@ -1,6 +1,7 @@
 """From a recipe to the objects that it names."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from limbeck.models import (
     suspicious_weights,
 )
 from limbeck.modes import evaluating
+from limbeck.objective import Objective
 from limbeck.reader import Reader
 from limbeck.recipe.schema import Data, Model, Recipe, Teacher
+from limbeck.recipe.setting import Setting
 from limbeck.recipe.text import dump
 from limbeck.sources import Frozen, Recorded, Source
 from limbeck.taps import describe
@@ -151,6 +154,13 @@ def mapping(block: Teacher, count: int, ours: tuple[str, ...]) -> ClassMap | Non
     return ClassMap.from_names(block.class_map, theirs, ours)
 
 
+def objective_of(recipe: Recipe, sources: Mapping[str, Source], samples: int) -> Objective:
+    """The objective, what its methods train besides the student drawn from the seed."""
+    modules = sources["teacher"].modules() if "teacher" in sources else [None]
+    torch.manual_seed(derive(recipe.seed, "objective"))
+    return recipe.sum(Setting(recipe.asked, modules[0], samples))
+
+
 def outputs(model: nn.Module, view: Preprocess, images: Images) -> int:
     """How many classes a model answers with."""
     with torch.no_grad(), evaluating(model):
@@ -247,7 +257,7 @@ def assemble(recipe: Recipe, ranks: Ranks, splits: Splits | None = None) -> Buil
     return Built(
         recipe,
         splits,
-        Distiller(reader, sources, recipe.sum()),
+        Distiller(reader, sources, objective_of(recipe, sources, len(splits.train))),
         loader_of(recipe, splits.train, ranks, recipe.train),
         device_of(recipe.train, ranks),
     )

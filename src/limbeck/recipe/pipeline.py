@@ -18,7 +18,8 @@ from limbeck.evaluate import evaluate
 from limbeck.reader import Answer
 from limbeck.recipe.arms import DISTILLED, LABELS, arms_of, chosen
 from limbeck.recipe.build import Built, assemble, doubts, open_run
-from limbeck.recipe.schema import Data, Recipe, Teacher, Term
+from limbeck.recipe.schema import Data, Recipe, Teacher
+from limbeck.recipe.terms import Term
 from limbeck.recipe.text import differences, dump, parse, read
 from limbeck.sources import Frozen, Recorded
 from limbeck.trackers import read_lines

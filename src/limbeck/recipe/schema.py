@@ -1,27 +1,26 @@
 """What a recipe may say."""
 
-import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import (
-    ConfigDict,
+    Discriminator,
     Field,
     PositiveInt,
-    ValidationError,
+    Tag,
     field_validator,
     model_validator,
 )
 
-from limbeck.balance import Balance
 from limbeck.data import Augment, Mix
-from limbeck.errors import LimbeckError
 from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from limbeck.models import check_spec
-from limbeck.objective import Match, Objective, Sum, check_options, truth
-from limbeck.reader import is_output
-from limbeck.recipe.names import function, projector
-from limbeck.schedules import Cosine, Linear, Schedule
+from limbeck.objective import Objective, Sum
+from limbeck.recipe.methods import Method
+from limbeck.recipe.setting import Setting
+from limbeck.recipe.terms import Term
 from limbeck.tasks import TASKS, Task
 from limbeck.train.settings import Block, Fraction, NonNegative, Training
 
@@ -117,114 +116,15 @@ class Teacher(Model):
     fit: Training | None = Field(None, description="train it first, on the labelled images")
 
 
-class Ramp(Block):
-    """A number that moves with training progress."""
-
-    schedule: Literal["linear", "cosine"] = Field(description="its shape")
-    start: float = Field(description="value at the start")
-    stop: float = Field(description="value from `until` on")
-    until: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="fraction of the training")
-
-    def made(self) -> Schedule:
-        shape = Linear if self.schedule == "linear" else Cosine
-        return shape(self.start, self.stop, self.until)
+def kind_of(entry: Any) -> str:
+    """Which of its two kinds an entry of the objective is, as written or as made."""
+    written = isinstance(entry, Mapping) and "method" in entry
+    return "a method" if written or isinstance(entry, Method) else "a loss"
 
 
-class Term(Block):
-    """One match of the objective; keys that are not listed are keywords of the loss."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    loss: str = Field(description="truth, a name in limbeck.losses, or package.module:function")
-    weight: float | Ramp = Field(1.0, description="a number, or a schedule")
-    balance: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="instead: start as this fraction of the terms without balance"
-    )
-    at: str | None = Field(None, description="the signal on both sides")
-    student: str | None = Field(None, description="the student's signal")
-    theirs: str | None = Field(None, description="the source's signal")
-    source: Literal["teacher", "student", "data"] = Field("teacher", description="who teaches")
-    project: str | None = Field(None, description="conv, linear, or package.module:factory")
-    name: str | None = Field(None, description="of the part in the metrics")
-
-    @model_validator(mode="after")
-    def fits(self) -> "Term":
-        if self.at is not None and (self.student is not None or self.theirs is not None):
-            raise ValueError("at names both sides; leave out student and theirs")
-        if self.loss == "truth" and self.project is not None:
-            raise ValueError("truth takes logits as they are; leave out project")
-        if self.balance is not None and self.weight != 1:
-            raise ValueError("balance finds the weight; leave out weight")
-        loss = truth if self.loss == "truth" else function(self.loss)
-        check_options(loss, self.keywords())
-        for name, value in self.keywords().items():
-            check_number(name, value, inspect.signature(loss).parameters[name].default)
-        if self.project is not None:
-            projector(self.project)
-        return self
-
-    def keywords(self) -> dict[str, Any]:
-        """The keywords of the loss."""
-        return self.model_extra or {}
-
-    def made(self, task: Task) -> Objective:
-        """The weighted match."""
-        if self.balance is not None:
-            return Balance(self.balance) * self.match(task)
-        weight = self.weight.made() if isinstance(self.weight, Ramp) else self.weight
-        return weight * self.match(task)
-
-    @property
-    def of_output(self) -> bool:
-        """Whether the student's side is what it returns, not a layer inside."""
-        return is_output(self.student or self.at or "output")
-
-    def suits(self, task: Task) -> None:
-        """Raises LimbeckError where the loss is not one for the outputs of this task."""
-        right = task.instead.get(self.loss)
-        if right is not None and self.of_output:
-            raise LimbeckError(f"{self.loss} is wrong for task: {task.name}; use {right}")
-        if self.loss == "truth":
-            check_options(task.loss, self.keywords())
-
-    def match(self, task: Task) -> Objective:
-        keywords = {key: ramp_or(value) for key, value in self.keywords().items()}
-        student = self.student or self.at or "output"
-        if self.loss == "truth":
-            name = self.name or "truth"
-            target = self.theirs or "target"
-            return truth(student, target, loss=task.loss, name=name, **keywords)
-        return Match(
-            function(self.loss),
-            student,
-            self.theirs or self.at,
-            source=self.source,
-            project=projector(self.project) if self.project else None,
-            name=self.name,
-            **keywords,
-        )
-
-
-def ramp_or(value: Any) -> Any:
-    """A loss keyword, which may be a schedule."""
-    return Ramp.model_validate(value).made() if is_ramp(value) else value
-
-
-def is_ramp(value: Any) -> bool:
-    return isinstance(value, dict) and "schedule" in value
-
-
-def check_number(name: str, value: Any, default: Any) -> None:
-    """Raises LimbeckError where a loss wants a number and gets neither that nor a schedule."""
-    if is_ramp(value):
-        try:
-            Ramp.model_validate(value)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join([name, *map(str, first["loc"])])
-            raise LimbeckError(f"{where}: {first['msg'].lower()}, got {value}") from error
-    elif type(default) in (int, float) and type(value) not in (int, float):
-        raise LimbeckError(f"{name} must be a number or a schedule, got {value!r}")
+Entry = Annotated[
+    Annotated[Term, Tag("a loss")] | Annotated[Method, Tag("a method")], Discriminator(kind_of)
+]
 
 
 class Comparison(Block):
@@ -232,6 +132,14 @@ class Comparison(Block):
 
     seeds: PositiveInt = Field(3, description="seeds of each arm")
     arms: dict[str, dict[str, Any]] = Field({}, description="name -> overrides of this recipe")
+
+
+def clash(part: str, first: int, second: int) -> str:
+    """The line about a part that two entries have, one of them a method."""
+    cure = "give the loss a name of its own, or leave one of them out"
+    if part == "truth":
+        cure = "a method brings its own: set truth_weight: 0 or leave out the truth"
+    return f"objective.{first} and objective.{second} both have a part {part!r}; {cure}"
 
 
 class Recipe(Block):
@@ -245,18 +153,17 @@ class Recipe(Block):
     data: Data
     student: Model
     teacher: Teacher | None = None
-    objective: list[Term] = Field(min_length=1, description="the terms of the loss")
+    objective: list[Entry] = Field(min_length=1, description="the terms of the loss")
     train: Training = Field(Training(), description="how the student is trained")
     compare: Comparison = Field(Comparison(), description="how the gain is measured")
 
     @model_validator(mode="after")
     def consistent(self) -> "Recipe":
-        taught = [term for term in self.objective if term.loss != "truth"]
-        if self.teacher is None and any(term.source == "teacher" for term in taught):
+        if self.teacher is None and any(term.asks_teacher for term in self.objective):
             raise ValueError("the objective asks a teacher, but the recipe has none")
         if self.teacher is not None and self.teacher.record and self.data.views is None:
             raise ValueError("teacher.record needs data.views, the number of recycled variations")
-        if all(term.balance is not None for term in self.objective):
+        if all(isinstance(term, Term) and term.balance is not None for term in self.objective):
             raise ValueError("every term has a balance and none a weight to be balanced with")
         return self
 
@@ -273,11 +180,26 @@ class Recipe(Block):
             )
         return self
 
+    @model_validator(mode="after")
+    def told_apart(self) -> "Recipe":
+        """No part of a method has the name of another; of two losses, their sum tells."""
+        owners: dict[str, int] = {}
+        for i, entry in enumerate(self.objective):
+            with torch.random.fork_rng([]):
+                parts = entry.made(Setting(self.asked)).parts()
+            for part in parts:
+                first = owners.setdefault(part, i)
+                pair = (self.objective[first], entry)
+                if first != i and any(isinstance(each, Method) for each in pair):
+                    raise ValueError(clash(part, first, i))
+        return self
+
     @property
     def asked(self) -> Task:
         """The task."""
         return TASKS[self.task]
 
-    def sum(self) -> Objective:
-        """The objective."""
-        return Sum([(1.0, term.made(self.asked)) for term in self.objective])
+    def sum(self, setting: Setting | None = None) -> Objective:
+        """The objective; modules of the teacher are stand-ins, unless the setting has a teacher."""
+        found = setting or Setting(self.asked)
+        return Sum([(1.0, term.made(found)) for term in self.objective])

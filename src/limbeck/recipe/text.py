@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from limbeck.errors import RecipeError, close
+from limbeck.methods import NAMES
+from limbeck.recipe.keywords import keywords
 from limbeck.recipe.schema import Recipe
 from limbeck.train.settings import Block
 
@@ -114,7 +117,7 @@ def lines(problems: Iterable[Any], raw: Mapping[str, Any]) -> list[str]:
     for problem in problems:
         found.setdefault(keys(problem, raw), problem)
     outer = {path[:depth] for path in found for depth in range(len(path))}
-    return [line(path, problem) for path, problem in found.items() if path not in outer]
+    return [line(path, problem, raw) for path, problem in found.items() if path not in outer]
 
 
 def keys(problem: Any, raw: Any) -> tuple[str | int, ...]:
@@ -128,11 +131,11 @@ def keys(problem: Any, raw: Any) -> tuple[str | int, ...]:
     return (*path, problem["loc"][-1]) if problem["type"] == "missing" else tuple(path)
 
 
-def line(keys: tuple[str | int, ...], problem: Any) -> str:
+def line(keys: tuple[str | int, ...], problem: Any, raw: Any) -> str:
     """One mistake in words, with the key that it is about."""
     path = ".".join(map(str, keys)) or "the recipe"
     if problem["type"] == "extra_forbidden":
-        known = keys_at(problem["loc"][:-1])
+        known = known_at(keys, problem, raw)
         hint = close(str(keys[-1]), known)
         return f"{path}: no such key{hint}" + ("" if hint else f"; there are {known}")
     message = problem["msg"].removeprefix("Value error, ")
@@ -143,15 +146,27 @@ def line(keys: tuple[str | int, ...], problem: Any) -> str:
     return f"{path}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
 
 
+def known_at(keys: tuple[str | int, ...], problem: Any, raw: Any) -> list[str]:
+    """The keys that there are beside one that is not: a method's are those of its function."""
+    block = reduce(lambda node, key: node[key], keys[:-1], raw)
+    if keys[0] == "objective" and "method" in block:
+        return ["method", *keywords(NAMES[block["method"]].name).model_fields]
+    return keys_at(problem["loc"][:-1])
+
+
 def keys_at(path: Iterable[str | int]) -> list[str]:
     """The keys of the block at `path` of a recipe."""
     block: type[BaseModel] = Recipe
     for part in path:
         found = block.model_fields.get(str(part))
-        if found is not None:
-            inner = re.findall(r"limbeck\.[\w.]+\.(\w+)", str(found.annotation))
-            block = next((b for b in blocks() if b.__name__ in (*inner, name_of(found))), block)
+        inner = [part] if found is None else [*mentioned(found), name_of(found)]
+        block = next((b for b in blocks() if b.__name__ in inner), block)
     return sorted(block.model_fields)
+
+
+def mentioned(field: Any) -> list[str]:
+    """The names of the blocks in a type."""
+    return re.findall(r"limbeck\.[\w.]+\.(\w+)", str(field.annotation))
 
 
 def name_of(field: Any) -> str:
