@@ -1,9 +1,19 @@
 """The benchmarks run and say what they must; how fast is never asserted."""
 
+import importlib
 import math
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from limbeck import methods
+from limbeck.data import Images, Loader
+from limbeck.zoo import resnet20
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 OVERHEAD = BENCHMARKS / "overhead.py"
@@ -48,3 +58,35 @@ def test_linear_kl_agrees_with_float64_and_says_what_it_takes() -> None:
         seconds, faster, *_, value, gradient = map(float, row)
         assert min(seconds, faster) > 0
         assert max(value, gradient) < 1e-5
+
+
+@pytest.fixture(scope="module")
+def pair() -> ModuleType:
+    with patch.object(sys, "path", [str(BENCHMARKS), *sys.path]):
+        return importlib.import_module("methods_pair")
+
+
+def test_every_method_of_three_families_is_compared(pair: ModuleType) -> None:
+    wanted = {row.name for row in methods.ROWS if row.family in ("logit", "feature", "relation")}
+    assert {*pair.OBJECTIVES} == wanted | {pair.LABELS}
+    assert {*pair.HEADLINE} < wanted
+    assert len({*pair.HEADLINE}) == 12
+
+
+def test_every_method_teaches_the_student_of_the_pair(pair: ModuleType) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (16, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    images = Images(pixels, torch.arange(16) % 10, tuple("abcdefghij"))
+    world = pair.World(resnet20().eval(), images, 8, Loader(images, 8, seed=0))
+    batch = next(world.loader.epoch(0))
+    data = {"target": batch.target, "ids": batch.ids, "view": batch.view}
+    for name in pair.OBJECTIVES:
+        student = pair.Plain()
+        made = pair.distiller(name, world, student, None)
+        inputs = (batch.images, batch.target) if name == "jacobian" else batch.images
+        made.prepare(inputs, **data)
+        made.advance(0.0)
+        made(inputs, **data).loss.backward()
+        gradient = student.stem[0][0].weight.grad
+        assert gradient.isfinite().all(), name
+        assert gradient.count_nonzero() > 0, name

@@ -94,6 +94,17 @@ def test_an_example_learns_and_leaves_its_teacher_alone(name, tmp_path):
     check_teacher(run)
 
 
+def test_students_that_teach_each_other_learn(tmp_path):
+    command = [sys.executable, "-W", "error", example("mutual")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("cnn", "mlp"):
+        for how in ("alone", "together"):
+            assert accuracy(done.stdout, f"{name} {how}") > 88
+    assert "'mlp/kl': '0." in done.stdout
+
+
 @needs_frameworks
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)

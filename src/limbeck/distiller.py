@@ -11,13 +11,13 @@ from limbeck.dials import Dial
 from limbeck.errors import LimbeckError, close
 from limbeck.modes import eagerly, evaluating, restored
 from limbeck.objective import Match, Objective, Sum
+from limbeck.ranks import several_ranks
 from limbeck.reader import Reader
 from limbeck.signals import Batch, Signals, Step
-from limbeck.sources import Source, as_source
+from limbeck.sources import Ema, Source, as_source
 from limbeck.taps import plain
 
 Teacher = nn.Module | Reader | Source
-DISTRIBUTED = torch.distributed.is_available()
 UNPREPARED = (
     "compiled code hides in-place operations from taps; "
     "call distiller.prepare(inputs) once before training"
@@ -69,8 +69,10 @@ class Distiller(nn.Module):
         asked = [name for name in self.sources if self.wants[name]]
         self.early = [name for name in asked if self.sources[name].early]
         self.late = [name for name in asked if not self.sources[name].early]
-        self.prepared = False
+        self.moving = [name for name in asked if self.sources[name].moves]
+        self.prepared = self.advanced = False
         self.scheduled = [m for m in objective.modules() if isinstance(m, Dial) and not m.advanced]
+        self.steered = bool(self.moving or self.scheduled)
         self.matches = [m for m in objective.modules() if isinstance(m, Match)]
         self.balanced = [m for m in objective.modules() if isinstance(m, Sum) and m.factors()]
         self.check_models()
@@ -90,9 +92,11 @@ class Distiller(nn.Module):
                 )
             if name not in wants[source]:
                 wants[source].append(name)
-        self.reader.attach(wants["student"])
         for name, source in self.sources.items():
             source.check(wants[name])
+            wants["student"] += source.reads(wants[name])
+        wants["student"] = list(dict.fromkeys(wants["student"]))
+        self.reader.attach(wants["student"])
         return wants
 
     def check_models(self) -> None:
@@ -109,6 +113,12 @@ class Distiller(nn.Module):
                 raise LimbeckError(
                     f"source {name!r} is the student itself: no gradient would reach the student; "
                     "pass another model or a copy"
+                )
+        for name, source in self.sources.items():
+            if isinstance(source, Ema) and source.student is not self.student:
+                raise LimbeckError(
+                    f"source {name!r} is the average of another model than the student, so that "
+                    "it would never move; pass Ema(student)"
                 )
 
     def check_balances(self) -> None:
@@ -211,7 +221,9 @@ class Distiller(nn.Module):
             terms.balance(mean_of_ranks(seen))
 
     def advance(self, progress: float) -> None:
-        """Moves schedules and sources to `progress` in [0, 1]; call after each optimizer step."""
+        """Moves schedules and sources to `progress` in [0, 1]; call before each step."""
+        if self.moving:
+            self.advanced = True
         self.objective.advance(progress)
         for source in self.sources.values():
             source.advance(progress)
@@ -223,17 +235,27 @@ class Distiller(nn.Module):
 
     def check_training(self) -> None:
         """Refuses what would train wrongly and in silence."""
-        if self.scheduled and not all(dial.advanced for dial in self.scheduled):
-            raise LimbeckError(
-                "the objective follows a schedule, but advance was never called; call "
-                "distiller.advance(0.0) first, then distiller.advance(progress) after each step"
-            )
+        if self.steered:
+            self.check_advanced()
         if self.taps and not self.prepared and self.compiled():
             if torch.compiler.is_compiling():  # leave the graph, or the error is lost with it
                 torch._dynamo.graph_break(msg=UNPREPARED)
             raise LimbeckError(UNPREPARED)
         if several_ranks() and not is_sharded(self):
             self.check_ranks()
+
+    def check_advanced(self) -> None:
+        """Refuses schedules and sources that would stand still."""
+        fault = ""
+        if not all(dial.advanced for dial in self.scheduled):
+            fault = "the objective follows a schedule"
+        elif self.moving and not self.advanced:
+            fault = f"source {self.moving[0]!r} changes with training"
+        if fault:
+            raise LimbeckError(
+                f"{fault}, but advance was never called; call "
+                "distiller.advance(0.0) first, then distiller.advance(progress) after each step"
+            )
 
     def check_ranks(self) -> None:
         """Refuses gradients that DDP would not exchange."""
@@ -286,13 +308,6 @@ class Distiller(nn.Module):
                 if there not in (here, torch.device("meta")):
                     source.to(there)
         return self
-
-
-def several_ranks() -> bool:
-    """Whether this process is one of several that train together."""
-    if not DISTRIBUTED or not torch.distributed.is_initialized():
-        return False
-    return torch.distributed.get_world_size() > 1
 
 
 def mean_of_ranks(values: list[float]) -> list[float]:

@@ -1,8 +1,7 @@
-"""The first golden methods: the textbook, features, relations, ensembles and peers."""
+"""The first golden methods: the textbook, features, relations and ensembles."""
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from golden_calls import Inputs, Method, Params, divergence, pair, temperature_of
 from torch import Tensor
@@ -30,19 +29,11 @@ def _ensemble(mean: Literal["probabilities", "logits"]) -> Method:
     return method
 
 
-def _mutual(x: Inputs, params: Params) -> Tensor:
-    """Every net learns from every other, which is held still."""
-    pairs = [(x[a], x[b].detach()) for a in x for b in x if a != b]
-    return torch.stack([losses.kl(a, b) for a, b in pairs]).sum() / (len(x) - 1)
-
-
 METHODS: dict[str, Method] = {
     "at": pair(losses.attention),
     "ban": divergence(losses.kl),
     "byot_logit": divergence(losses.kl),
     "cs_kd": divergence(losses.kl),
-    "dml2": _mutual,
-    "dml3": _mutual,
     "fitnet": _fitnet,
     "kd": divergence(losses.kl),
     "kd_seg": divergence(losses.kl, axis=1),

@@ -24,7 +24,9 @@ import golden_dense
 import golden_feature
 import golden_first
 import golden_logit
+import golden_online
 import golden_relation
+import golden_teachers
 import golden_token
 from golden_calls import Method
 
@@ -93,7 +95,9 @@ METHODS: dict[str, Method] = (
     | golden_dense.METHODS
     | golden_feature.METHODS
     | golden_logit.METHODS
+    | golden_online.METHODS
     | golden_relation.METHODS
+    | golden_teachers.METHODS
     | golden_token.METHODS
 )
 

@@ -11,6 +11,7 @@ from limbeck.errors import LimbeckError
 from limbeck.methods import NAMES, ROWS
 from limbeck.methods.index import Method
 from limbeck.methods.listing import explain, listing
+from limbeck.methods.measured import measured, where
 
 FILES = {path.stem for path in Path(limbeck.methods.__file__).parent.glob("*.py")}
 
@@ -53,3 +54,9 @@ def test_a_method_that_is_not_there() -> None:
         _ = methods.dkdd
     with pytest.raises(LimbeckError, match="did you mean 'dkd'"):
         explain("dkdd")
+
+
+def test_what_was_measured_are_methods() -> None:
+    assert measured().keys() <= {row.name for row in ROWS}
+    for name, found in measured().items():
+        assert f"measured    {found.text}; {where()}" in explain(name)

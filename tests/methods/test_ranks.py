@@ -1,7 +1,8 @@
 """Methods that own something: two gloo ranks train as one process, and resuming as never stopping.
 
-All methods that own parameters or a memory, each beside a schedule of its weight, take unequal
-shares of each batch in one pair of processes; each rank leaves what it ended with.
+All methods that own parameters or a memory, or ask the other ranks, each beside a schedule of its
+weight, take unequal shares of each batch in one pair of processes; each rank leaves what it ended
+with.
 """
 
 from collections.abc import Callable
@@ -75,7 +76,10 @@ METHODS: dict[str, Callable[[Net], Objective]] = {
     "fgfi": lambda t: methods.fgfi("late", stride=2, anchors=[(4, 4), (6, 3)], weight=1.0),
     "defeat": lambda t: methods.defeat(STAGES, strides=[1, 2]),
     "score_weighted_l2": lambda t: methods.score_weighted_l2("late", logits="teacher:classes"),
+    "aekd": lambda t: methods.aekd(["teacher", "other", "third"]),
+    "amtml": lambda t: methods.amtml(["teacher", "other"], "late", weight=1000.0),
 }
+ASKING = {"aekd"}  # which own nothing
 ALONE = {  # what a rank cannot know of the rows of others
     "srd_logsum": "compares samples",
     "srd_correlation": "compares samples",
@@ -116,11 +120,12 @@ def batch(step: int) -> tuple[Tensor, dict[str, Tensor]]:
 def build(name: str, seed: int = 0) -> Distiller:
     """A prepared distiller, all of whose parameters learn."""
     torch.manual_seed(1)
-    teacher = Net(6).double()
+    teacher, other, third = (Net(6).double() for _ in range(3))
     torch.manual_seed(seed)
     student = Net(4).double()
     objective = Linear(0.5, 1.0) * METHODS[name](teacher) + methods.logit_mse()
-    distiller = Distiller(student, teacher, objective)
+    sources = {"teacher": teacher, "other": other, "third": third}
+    distiller = Distiller(student, sources, objective)
     x, data = batch(0)
     distiller.prepare(x, **data)
     return distiller
@@ -210,7 +215,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, State]]:
 
 
 def test_no_method_that_owns_something_is_left_out() -> None:
-    assert {row.name for row in ROWS if row.parameters != "none"} == set(METHODS)
+    assert {row.name for row in ROWS if row.parameters != "none"} == set(METHODS) - ASKING
     assert {name for name in METHODS if normalisations(build(name).objective)} == set(NORMED)
 
 
@@ -223,7 +228,8 @@ def test_two_ranks_equal_one_process(
     first, second = (seen[name, broadcast] for seen in trained)
     whole = alone(name, still=True)
     moved = gaps(whole, state(build(name)))
-    assert any(gap > 1e-7 for key, gap in moved.items() if key.startswith("objective"))
+    learns = ("objective", "student") if name in ASKING else "objective"
+    assert any(gap > 1e-7 for key, gap in moved.items() if key.startswith(learns))
     assert not [key for key, gap in moved.items() if 1e-15 < gap < 1e-7]  # too little to tell
     for key, value in whole.items():
         torch.testing.assert_close(first[key], value, rtol=1e-10, atol=1e-10)

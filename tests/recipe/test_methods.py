@@ -37,6 +37,8 @@ CONTRAST = {"method": "crd", "student": "9", "negatives": 8, "width": 4}
 FIT = {"epochs": 2, "batch_size": 6, "lr": 0.05}
 RAMP = {"schedule": "linear", "start": 0, "stop": 1, "until": 0.5}
 PYTHON = {
+    **dict.fromkeys(("aekd", "amtml", "camkd", "ebkd"), "it has one teacher"),
+    "byot": "its student is wrapped",
     "crosskd": "head is a Python object",
     "ft": "paraphraser is a Python object",
     "jacobian": "both of its models are wrapped",

@@ -17,11 +17,22 @@ from limbeck.methods import (
     rows_feature,
     rows_logit,
     rows_relation,
+    rows_self,
     rows_sigmoid,
+    rows_teachers,
     rows_token,
 )
 
-FAMILIES = (rows_logit, rows_sigmoid, rows_feature, rows_relation, rows_token, rows_dense)
+FAMILIES = (
+    rows_logit,
+    rows_sigmoid,
+    rows_feature,
+    rows_relation,
+    rows_token,
+    rows_dense,
+    rows_self,
+    rows_teachers,
+)
 ROWS = [row for family in FAMILIES for row in sorted(family.ROWS)]
 NAMES = {name: row for row in ROWS for name in (row.name, *row.aliases)}
 

@@ -10,8 +10,8 @@ from limbeck import losses
 from limbeck.errors import LimbeckError
 from limbeck.losses.contrast import log_partition
 from limbeck.methods.negatives import Negatives, generator
-from limbeck.methods.ranks import gathered
 from limbeck.objective import Objective, project
+from limbeck.ranks import gathered
 from limbeck.signals import Signals
 
 

@@ -26,6 +26,8 @@ from limbeck.train.settings import Block
 PLAIN = (str, int, float, bool, NoneType)
 COUNTED = "samples"  # the number of training images, where a method needs it
 NOT_HERE = {
+    **dict.fromkeys(("aekd", "amtml", "camkd", "ebkd"), "it has one teacher"),
+    "byot": "its student is wrapped",
     "jacobian": "both of its models are wrapped",
     "simkd": "the network to ship is not the student alone",
 }

@@ -5,9 +5,27 @@ before it, and returns at least the signals in `wants`. The student's signals ar
 it, unless the source is `early`, as frozen teachers are.
 """
 
+from limbeck.sources.drawn import Drawn
+from limbeck.sources.ema import Ema
 from limbeck.sources.ensemble import Ensemble
 from limbeck.sources.frozen import Frozen, as_source
+from limbeck.sources.past import Past
+from limbeck.sources.prior import Prior
 from limbeck.sources.recorded import Recorded
+from limbeck.sources.routed import Routed
 from limbeck.sources.source import Source
+from limbeck.sources.view import View
 
-__all__ = ["Ensemble", "Frozen", "Recorded", "Source", "as_source"]
+__all__ = [
+    "Drawn",
+    "Ema",
+    "Ensemble",
+    "Frozen",
+    "Past",
+    "Prior",
+    "Recorded",
+    "Routed",
+    "Source",
+    "View",
+    "as_source",
+]

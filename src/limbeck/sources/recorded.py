@@ -13,6 +13,7 @@ from limbeck.checkpoint import atomic
 from limbeck.errors import LimbeckError
 from limbeck.reader import Reader
 from limbeck.signals import Batch, Signals
+from limbeck.sources.data import told, within
 from limbeck.sources.frozen import as_source
 from limbeck.sources.source import Source
 
@@ -30,13 +31,19 @@ class Recorded(Source):
         views: how many views of each are recycled.
 
     Raises:
-        LimbeckError: a batch without ids or view, ids or views out of range.
+        LimbeckError: a source that changes with training, a batch without ids or view, ids or views
+            out of range.
     """
 
     def __init__(
         self, source: nn.Module | Reader | Source, *, samples: int, views: int = 1
     ) -> None:
         self.source, self.samples, self.views = as_source("source", source), samples, views
+        if self.source.moves:
+            raise LimbeckError(
+                f"a record would outlive what it is of: {type(self.source).__name__} changes with "
+                "training; leave Recorded out"
+            )
         self.early = self.source.early
         self.records: dict[str, Tensor] = {}
         self.known = torch.zeros(views, samples, dtype=torch.bool)
@@ -51,16 +58,9 @@ class Recorded(Source):
 
     def rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Where the batch's samples stand in the record: view and id of each."""
-        missing = [name for name in ("ids", "view") if name not in batch.data]
-        if missing:
-            raise LimbeckError(
-                f"a recorded source needs {missing} in the data; pass ids= and view="
-            )
-        ids, view = (batch.data[name].cpu() for name in ("ids", "view"))
-        for name, values, limit in (("ids", ids, self.samples), ("view", view, self.views)):
-            if bool(((values < 0) | (values >= limit)).any()):
-                raise LimbeckError(f"{name} must be in 0..{limit - 1}, got {values.tolist()}")
-        return view, ids
+        ids, view = told(batch, ["ids", "view"], "a recorded source")
+        ids = within("ids", ids, self.samples)
+        return within("view", view, self.views), ids
 
     def record(self, rows: tuple[Tensor, Tensor], answer: Mapping[str, Tensor]) -> None:
         """Keeps what the source said for the rows that are not known yet."""
@@ -101,6 +101,9 @@ class Recorded(Source):
 
     def check(self, wants: Sequence[str]) -> None:
         self.source.check(wants)
+
+    def reads(self, wants: Sequence[str]) -> list[str]:
+        return self.source.reads(wants)
 
     def advance(self, progress: float) -> None:
         self.source.advance(progress)

@@ -13,10 +13,12 @@ class Source:
     """Turns a batch into signals; owns nothing that trains with the student.
 
     An `early` source runs before the student: what it needed is free again when the student's
-    activations come, but it cannot see the student's signals.
+    activations come, but it cannot see the student's signals. One that `moves` changes with
+    training: it must be advanced before each step, or training is refused.
     """
 
     early = False
+    moves = False
 
     def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
         """The wanted signals of this batch."""
@@ -24,6 +26,10 @@ class Source:
 
     def check(self, wants: Sequence[str]) -> None:
         """Raises LimbeckError for a signal that this source cannot give."""
+
+    def reads(self, wants: Sequence[str]) -> list[str]:
+        """The student's signals from which the wanted ones are made."""
+        return []
 
     def modules(self) -> list[nn.Module]:
         """The models inside, which follow the distiller from device to device."""
@@ -35,10 +41,10 @@ class Source:
             module.to(device)
 
     def advance(self, progress: float) -> None:
-        """Told after every optimizer step."""
+        """Told before every step, with the progress of training in [0, 1]."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What resuming needs; a frozen source has nothing."""
+        """What resuming needs, a copy; a frozen source has nothing."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from limbeck.averages import Average
 from limbeck.data import ImageBatch, Images, Loader, derive
 from limbeck.distiller import Distiller
 from limbeck.signals import Step
 from limbeck.tasks import CLASSIFICATION, Task
 from limbeck.tasks.task import predictions
-from limbeck.train.ema import Average
 from limbeck.train.interrupts import Interrupts
 from limbeck.train.optim import optimizer_for, rate, set_rate
 from limbeck.train.progress import Progress

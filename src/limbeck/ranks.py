@@ -1,8 +1,15 @@
-"""What objectives with a memory of their own need of the other ranks."""
+"""What memories of samples need of the other ranks."""
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+def several_ranks() -> bool:
+    """Whether this process is one of several that train together."""
+    if not dist.is_available() or not dist.is_initialized():
+        return False
+    return dist.get_world_size() > 1
 
 
 def gathered(x: Tensor) -> Tensor:
@@ -12,7 +19,7 @@ def gathered(x: Tensor) -> Tensor:
     tensor([[1.]])
     """
     x = x.detach()
-    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+    if not several_ranks():
         return x
     lengths = exchanged(torch.tensor(len(x), device=x.device))
     longest = torch.zeros(int(max(lengths)), *x.shape[1:], device=x.device, dtype=x.dtype)

@@ -1,0 +1,48 @@
+"""What a group of students must be."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from limbeck.errors import LimbeckError, close
+from limbeck.objective import Objective
+from limbeck.reader import Reader
+from limbeck.schemes.taught import PEERS
+from limbeck.taps import plain
+
+
+def check_students(readers: Mapping[str, Reader]) -> None:
+    """Refuses what cannot be a group."""
+    if len(readers) < 2:
+        raise LimbeckError(f"mutual learning needs at least two students, got {list(readers)}")
+    taken = {"student", "data", PEERS, *dir(nn.ModuleDict)}
+    for name in readers:
+        if not name or name in taken or set(name) & set("./:"):
+            raise LimbeckError(
+                f"a student's name must be without '.', '/' and ':' and none of 'student', 'data', "
+                f"{PEERS!r} and the attributes of a ModuleDict, got {name!r}"
+            )
+    models: dict[nn.Module, str] = {}
+    for name, reader in readers.items():
+        first = models.setdefault(plain(reader.model), name)
+        if first != name:
+            raise LimbeckError(f"{first!r} and {name!r} are one module; pass a copy")
+
+
+def check_data(names: Iterable[str], data: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in data:
+            raise LimbeckError(
+                f"the students read {name!r} from the data, got {sorted(data)}; "
+                f"call mutual(inputs, {name}=...){close(name, data)}"
+            )
+
+
+def check_sources(name: str, objective: Objective, known: Sequence[str]) -> None:
+    for source, _ in objective.needs():
+        if source not in known:
+            raise LimbeckError(
+                f"the objective of {name!r} reads from {source!r}, but the sources are {known}"
+                f"{close(source, known)}"
+            )
