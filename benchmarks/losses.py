@@ -25,8 +25,10 @@ from torch import Tensor
 from twins import TWINS as PLAIN
 from twins import Loss, Twin
 from twins_dense import TWINS as DENSE
+from twins_features import TWINS as FEATURES
+from twins_logits import TWINS as LOGITS
 
-TWINS = PLAIN | DENSE
+TWINS = PLAIN | LOGITS | FEATURES | DENSE
 RESULT = Path(__file__).parent / "results" / "losses.json"
 LEAST = 0.002  # seconds that a measurement lasts at least
 

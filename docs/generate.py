@@ -27,8 +27,18 @@ PLACES = {  # where a block stands in a recipe
     "Augmentation": "data.augment",
     "Model": "student",
     "Teacher": "teacher",
+    "EmaSource": "a source of kind ema",
+    "PastSource": "a source of kind past",
+    "ViewSource": "a source of kind view",
+    "PriorSource": "a source of kind prior",
+    "EnsembleSource": "a source of kind ensemble",
+    "DrawnSource": "a source of kind drawn",
+    "RoutedSource": "a source of kind routed",
     "Term": "objective",
     "Method": "objective by method",
+    "Chain": "chain",
+    "Assistant": "an assistant",
+    "Dense": "dense",
     "Ramp": "a schedule",
     "Training": "train",
     "Comparison": "compare",
@@ -60,7 +70,7 @@ def section(name: str, blocks: Mapping[str, Schema]) -> str:
     block = blocks[name]
     fields = dict(block["properties"])
     lines = [f"### {PLACES[name]}", "", summary(block), ""]
-    if name == "Teacher":
+    if name in ("Teacher", "Assistant"):
         fields = {key: f for key, f in fields.items() if key not in blocks["Model"]["properties"]}
         lines += ["All keys of [student](#student), and these:", ""]
     required = block.get("required", ())

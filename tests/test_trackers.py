@@ -96,3 +96,14 @@ def test_tensorboard_holds_every_number_by_kind_and_part(tmp_path: Path) -> None
     assert sorted(tags) == ["eval/top1", "train/loss", "train/parts/hint[a]", "train/parts/truth"]
     assert [(e.step, e.value) for e in found.Scalars("train/loss")] == [(1, 0.5), (2, 1.0)]
     assert [(e.step, e.value) for e in found.Scalars("eval/top1")] == [(2, 0.75)]
+
+
+def test_tensorboard_tells_students_apart(tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = TensorBoard(tmp_path)
+    for name, top1 in (("a", 0.5), ("b", 0.25)):
+        board.write({"kind": "eval", "step": 4, "epoch": 1, "student": name, "top1": top1})
+    board.close()
+    found = events.EventAccumulator(str(tmp_path)).Reload()
+    seen = {tag: found.Scalars(tag)[0].value for tag in found.Tags()["scalars"]}
+    assert seen == {"eval/a/top1": 0.5, "eval/b/top1": 0.25}

@@ -18,6 +18,10 @@ TEMPLATES = {
     "multilabel": "template-multilabel.yaml",
     "regression": "template-regression.yaml",
 }
+SCHEMES = {
+    name: f"template-{name}.yaml"
+    for name in ("self", "multi-teacher", "mutual", "generations", "assistants")
+}
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -86,8 +90,9 @@ def main(ctx: click.Context, debug: bool) -> None:
 @click.option(
     "--task", type=click.Choice(list(TEMPLATES)), default="classification", help="What is asked."
 )
+@click.option("--scheme", type=click.Choice(list(SCHEMES)), help="Who teaches; else a teacher.")
 @command
-def new(path: Path, task: str) -> None:
+def new(path: Path, task: str, scheme: str | None) -> None:
     """Write a commented recipe to PATH."""
     from importlib.resources import files
 
@@ -95,7 +100,10 @@ def new(path: Path, task: str) -> None:
         raise LimbeckError(f"{path} exists; name another file")
     if not path.parent.is_dir():
         raise LimbeckError(f"{path} must be in a folder that exists")
-    path.write_text((files("limbeck.recipe") / TEMPLATES[task]).read_text(encoding="utf-8"))
+    if scheme is not None and task != "classification":
+        raise LimbeckError("a scheme is written for classification; leave out --task or --scheme")
+    name = TEMPLATES[task] if scheme is None else SCHEMES[scheme]
+    path.write_text((files("limbeck.recipe") / name).read_text(encoding="utf-8"))
     click.echo(path)
 
 
@@ -200,13 +208,14 @@ def report(folder: Path, out: Path | None) -> None:
 @click.argument("run", type=FOLDER)
 @click.option("--out", type=FOLDER, required=True, help="New folder.")
 @click.option("--onnx/--no-onnx", default=True, help="Write and verify ONNX.", show_default=True)
+@click.option("--student", metavar="NAME", help="Of several; the first unless given.")
 @json_option
 @command
-def export(run: Path, out: Path, onnx: bool, as_json: bool) -> None:
+def export(run: Path, out: Path, onnx: bool, student: str | None, as_json: bool) -> None:
     """Write the student of a RUN as safetensors and ONNX, ready to ship."""
     from limbeck.recipe import export_run
 
-    document = export_run(run, out, onnx=onnx)
+    document = export_run(run, out, onnx=onnx, student=student)
     click.echo(json.dumps(document) if as_json else out)
 
 

@@ -28,10 +28,12 @@ class Outcome:
     seconds: float
     steps: int
     images: int
+    student: str | None = None  # of a run of several
 
     def row(self) -> dict[str, Any]:
         """As `compare.json` has it."""
         where = {"seed": self.seed, "folder": self.folder}
+        where |= {} if self.student is None else {"student": self.student}
         cost = {"seconds": self.seconds, "steps": self.steps, "images": self.images}
         return {**where, **self.scores, **cost}
 
@@ -121,6 +123,7 @@ def compare(
     subject: str,
     recipe: str,
     task: Task = CLASSIFICATION,
+    students: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Runs every arm with every seed, and judges.
 
@@ -132,34 +135,61 @@ def compare(
         baseline, subject: the two arms of the verdict.
         recipe: a name for the report.
         task: whose headline score decides.
+        students: of each run, where it trains several: each is compared with itself in another
+            arm, as an arm of its own (`"mutual, a"`), and the verdict is about the first.
 
     Returns:
         What `compare.json` holds.
     """
-    outcomes: dict[str, list[Outcome]] = {arm: [] for arm in arms}
+    each = [*students] or [None]
+    outcomes = {of_student(arm, student): list[Outcome]() for arm in arms for student in each}
     for seed in seeds:
         for arm in arms:
             folder = out / "arms" / slug(arm) / f"seed-{seed}"
             run(arm, seed, folder)
-            outcomes[arm].append(outcome(folder, seed, out, task))
+            for student in each:
+                found = outcome(folder, seed, out, task, student)
+                outcomes[of_student(arm, student)].append(found)
     measure = task.headline
-    document = judged(outcomes, baseline, subject, measure)
-    document |= models(outcomes[subject], out, measure)
+    pairs = [pair for student in each for pair in pairs_of(arms, baseline, subject, student)]
+    first = of_student(subject, each[0]), of_student(baseline, each[0])
+    document = judged(outcomes, pairs, first, measure)
+    document |= models(outcomes[first[0]], out, measure)
     document |= {"recipe": recipe, "seeds": list(seeds)}
     write_text(out / "compare.json", json.dumps(document, indent=1) + "\n")
     return document
 
 
+def of_student(arm: str, student: str | None) -> str:
+    """The name of what one student, or the ensemble of all, came to in an arm."""
+    return arm if student is None else f"{arm}, {student}"
+
+
+def pairs_of(
+    arms: Sequence[str], baseline: str, subject: str, student: str | None = None
+) -> list[tuple[str, str]]:
+    """Which arms are compared, those of one student with one another.
+
+    >>> pairs_of(["labels only", "mutual"], "labels only", "mutual", "a")
+    [('mutual, a', 'labels only, a')]
+    """
+    others = [arm for arm in arms if arm not in (baseline, subject)]
+    pairs = [(arm, baseline) for arm in arms if arm != baseline]
+    pairs += [(subject, arm) for arm in others]
+    return [(of_student(a, student), of_student(b, student)) for a, b in pairs]
+
+
 def judged(
-    outcomes: Mapping[str, Sequence[Outcome]], baseline: str, subject: str, measure: Measure
+    outcomes: Mapping[str, Sequence[Outcome]],
+    pairs: Sequence[tuple[str, str]],
+    first: tuple[str, str],
+    measure: Measure,
 ) -> dict[str, Any]:
-    """Means, deviations, all paired differences against the baseline, and the verdict."""
+    """Means, deviations, the paired differences of `pairs`, and the verdict on the `first`."""
     key, sign = measure.key, measure.sign
     scores = {arm: [sign * o.scores[key] for o in runs] for arm, runs in outcomes.items()}
-    pairs = [(arm, baseline) for arm in scores if arm != baseline]
-    pairs += [(subject, arm) for arm in scores if arm not in (baseline, subject)]
     gains = [gain(arm, other, scores[arm], scores[other]) for arm, other in pairs]
-    verdict = next(g for g in gains if (g.arm, g.against) == (subject, baseline))
+    verdict, (subject, baseline) = gains[pairs.index(first)], first
     return {
         "metric": key,
         "baseline": baseline,
@@ -205,9 +235,11 @@ def finished(folder: Path) -> bool:
     return (folder / "evaluation.json").exists()
 
 
-def outcome(folder: Path, seed: int, out: Path, task: Task) -> Outcome:
-    """Reads a finished run."""
+def outcome(folder: Path, seed: int, out: Path, task: Task, student: str | None = None) -> Outcome:
+    """Reads a finished run; of several students what one of them came to, or all together."""
     document = evaluation(folder)
+    if student is not None:
+        document = {**document["students"], "ensemble": document["ensemble"]}[student]
     if document[task.headline.key] is None:
         raise LimbeckError(
             f"{folder} must have a value of {task.headline.label} to be compared by, which its "
@@ -224,6 +256,7 @@ def outcome(folder: Path, seed: int, out: Path, task: Task) -> Outcome:
         seconds=done["seconds"],
         steps=done["step"],
         images=done["images"],
+        student=student,
     )
 
 

@@ -78,6 +78,16 @@ class Distiller(nn.Module):
         self.check_models()
         self.check_balances()
 
+    @property
+    def students(self) -> dict[str, nn.Module]:
+        """The plain student by name, as a group of several has them."""
+        return {"student": self.student}
+
+    @property
+    def readers(self) -> dict[str, Reader]:
+        """The student's reader by name."""
+        return {"student": self.reader}
+
     def collect(self) -> dict[str, list[str]]:
         """The signals wanted of each source, each once, all known to exist."""
         sources = ["student", "data", *self.sources]
@@ -92,6 +102,7 @@ class Distiller(nn.Module):
                 )
             if name not in wants[source]:
                 wants[source].append(name)
+        self.reader.attach(wants["student"])
         for name, source in self.sources.items():
             source.check(wants[name])
             wants["student"] += source.reads(wants[name])

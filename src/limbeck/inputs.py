@@ -22,7 +22,8 @@ class Preprocess:
 
     Scales to 0..1, resizes where `size` differs (bilinear, antialiased), repeats a single channel
     to as many as `mean` has, and normalises: (x / 255 - mean) / std. `channels_last` is the memory
-    format of the result.
+    format of the result. Of images in K variations (B, K, C, H, W), one for each of several
+    students, it takes number `view`.
 
     >>> grey = torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)
     >>> Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))(grey)[0, :, 0, 0]
@@ -33,9 +34,10 @@ class Preprocess:
     std: tuple[float, ...] = IMAGENET_STD
     size: int | tuple[int, int] | None = None
     channels_last: bool = False
+    view: int = 0
 
     def __call__(self, images: Tensor) -> Tensor:
-        x = images.to(torch.float32)
+        x = (images[:, self.view] if images.ndim == 5 else images).to(torch.float32)
         if self.size is not None and tuple(x.shape[-2:]) != self.shape:
             x = F.interpolate(x, self.shape, mode="bilinear", antialias=True)
         if x.shape[1] == 1:

@@ -54,7 +54,8 @@ class TensorBoard:
             values = value if isinstance(value, dict) else {"": value}
             for part, number in values.items():
                 if isinstance(number, int | float) and name not in ("step", "epoch"):
-                    tag = "/".join(filter(None, (record["kind"], name, part)))
+                    who = record.get("student")
+                    tag = "/".join(filter(None, (record["kind"], who, name, part)))
                     self.writer.add_scalar(tag, number, record["step"])
 
     def close(self) -> None:

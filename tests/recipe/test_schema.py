@@ -72,7 +72,11 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"objective__1__temperature": {"schedule": "linear"}}, "temperature.start: field required"),
     ({"objective__1__wieght": 0.5}, "got 'wieght'; did you mean 'weight'?"),
     ({"objective__0__smoothing": 0.1}, "got 'smoothing'; did you mean 'label_smoothing'?"),
-    ({"objective__1__source": "techer"}, "objective.1.source: input should be 'teacher', "),
+    (
+        {"objective__1__source": "techer"},
+        "objective.1.source: a source must be one of ['teacher', 'student', 'data'], got 'techer'; "
+        "did you mean 'teacher'?",
+    ),
     ({"objective__1__at": "a", "objective__1__theirs": "b"}, "at names both sides; leave out"),
     ({"objective__0__project": "conv"}, "truth takes logits as they are; leave out project"),
     ({"objective__1__project": "cnv"}, "got 'cnv'; did you mean 'conv'?"),

@@ -1,5 +1,6 @@
 """The curves of a training, from its metrics."""
 
+import json
 from pathlib import Path
 
 from tests.report.pages import report
@@ -37,3 +38,18 @@ def test_an_accuracy_measured_once_is_no_curve(run: Path) -> None:
     html = report(run)
     assert "Accuracy on valid" not in html
     assert "Learning rate" in html
+
+
+def test_each_of_several_students_has_its_own_curves() -> None:
+    parts = {"a/truth": 1.0, "a/kl:b": 0.5, "ab/truth": 2.0}
+    lines: list[dict[str, object]] = [
+        {"kind": "train", "step": 1, "loss": 3.5, "parts": parts, "lr": 0.1},
+        {"kind": "eval", "step": 1, "epoch": 1, "student": "a", "top1": 0.5, "split": "valid"},
+        {"kind": "eval", "step": 1, "epoch": 1, "student": "ab", "top1": 0.7, "split": "valid"},
+    ]
+    whole = history(map(json.dumps, lines))
+    assert whole.students == ("a", "ab")
+    assert whole.of("a").terms == {"truth": [(1.0, 1.0)], "kl:b": [(1.0, 0.5)]}
+    assert whole.of("a").accuracy == {"valid": [(1.0, 0.5)]}
+    assert whole.of("ab").accuracy == {"valid": [(1.0, 0.7)]}
+    assert whole.of("ensemble").terms == whole.of("ensemble").accuracy == {}

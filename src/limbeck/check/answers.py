@@ -8,8 +8,9 @@ from torch import Tensor
 from limbeck.data import Images, in_order, permutation
 from limbeck.models import cost, suspicious_weights
 from limbeck.signals import Batch, Signals
-from limbeck.sources import Ensemble, Frozen, Recorded, Source
+from limbeck.sources import Ema, Ensemble, Frozen, Recorded, Source
 from limbeck.sources.frozen import cast
+from limbeck.sources.several import Several
 from limbeck.tasks import Task
 from limbeck.train import Job
 
@@ -30,9 +31,18 @@ def networks(source: Source) -> Iterator[Frozen]:
         yield source
     elif isinstance(source, Recorded):
         yield from networks(source.source)
-    elif isinstance(source, Ensemble):
+    elif isinstance(source, Several):
         for each in source.sources:
             yield from networks(each)
+
+
+def answers_alone(source: Source) -> bool:
+    """Whether it has an answer of its own that can be judged: one of trained networks."""
+    if isinstance(source, Recorded):
+        return answers_alone(source.source)
+    if isinstance(source, Ensemble):
+        return all(map(answers_alone, source.sources))
+    return isinstance(source, Frozen) and not isinstance(source, Ema)
 
 
 def weighed(source: Source, images: Tensor) -> dict[str, int]:

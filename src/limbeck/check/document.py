@@ -1,7 +1,7 @@
 """A check as one document."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,22 +9,27 @@ from torch import Tensor
 
 from limbeck.check.answers import (
     agreement,
+    answers_alone,
     ask,
     called,
     deviation,
     headline,
+    networks,
     sample,
     untrained,
     weighed,
 )
 from limbeck.check.findings import Findings
+from limbeck.check.keeping import keeping
 from limbeck.check.memory import copies_of, forget_peak, memory_rule, peak, record_bytes
 from limbeck.check.rehearsal import kept, rehearsal
-from limbeck.check.terms import Lesson, breakdown, lesson, number
+from limbeck.check.terms import Lesson, breakdown, lessons, number
 from limbeck.check.timing import phases, run_time
 from limbeck.data import Images
+from limbeck.exits import without
 from limbeck.models import cost
-from limbeck.sources import Source
+from limbeck.sources import Ema, Source
+from limbeck.sources.several import Several
 from limbeck.tasks import Task
 from limbeck.tasks.task import predictions
 from limbeck.train import Job
@@ -35,7 +40,7 @@ def check(
     job: Job,
     images: Mapping[str, Images],
     *,
-    weights: str = "given",
+    weights: Mapping[str, str] | None = None,
     exact: Source | None = None,
 ) -> dict[str, Any]:
     """Runs one batch of a training and trains nothing; what there is to know about it.
@@ -45,8 +50,8 @@ def check(
 
     Args:
         images: the splits by name, which are counted.
-        weights: where the teacher's come from: `"pretrained"`, `"checkpoint"`, `"random"`, or
-            `"fitted"` where it will be trained first, so that its answers are not judged.
+        weights: where those of each source come from: `"pretrained"`, `"checkpoint"`, `"random"`,
+            or `"fitted"` where it will be trained first, so that its answers are not judged.
         exact: the teacher in float32, where it runs in less.
 
     Raises:
@@ -54,12 +59,13 @@ def check(
     """
     findings = Findings()
     with rehearsal(job) as trainer:
-        first = lesson(trainer)
-        parts = breakdown(trainer.distiller, first, findings)
-        models = weigh(trainer, first.inputs[:1], weights, findings)
-        record = recorded(job, first)
-        del first
-        evaluation = answer(trainer, models, weights, findings)
+        taught = lessons(trainer)
+        parts = breakdown(taught, findings)
+        _, first = next(iter(taught.values()))
+        models = weigh(trainer, first.inputs[:1], weights or {}, findings)
+        record, memories = recorded(job, first), remembered(trainer, first)
+        del first, taught
+        evaluation = answer(trainer, models, findings)
         if exact is not None:
             models["teacher"]["logit_error"] = precision(trainer, exact)
         forget_peak(job.device)
@@ -76,7 +82,12 @@ def check(
         "loss": number(parts.loss),
         "without_gradient": parts.unreached,
         "step": laps and timed(job, laps),
-        "memory": {"rule": rule(trainer, models), "record": record, "peak": peak(job.device)},
+        "memory": {
+            "rule": rule(trainer),
+            "record": record,
+            "past": memories,
+            "peak": peak(job.device),
+        },
         "run": laps and run_time(job, trainer.total, laps, evaluation),
     }
 
@@ -95,40 +106,46 @@ def counted(images: Images, task: Task) -> dict[str, Any]:
 
 
 def weigh(
-    trainer: Trainer, one: Tensor, weights: str, findings: Findings
+    trainer: Trainer, one: Tensor, weights: Mapping[str, str], findings: Findings
 ) -> dict[str, dict[str, Any]]:
-    """The cost of each model for one image, the student's first."""
+    """The cost of each model for one image, those of students first."""
     distiller = trainer.distiller
     models: dict[str, dict[str, Any]] = {
-        "student": dict(cost(distiller.student, distiller.reader.adapt(one)))
+        name: dict(cost(without(student), distiller.readers[name].adapt(one)))
+        for name, student in distiller.students.items()
     }
     for name, source in distiller.sources.items():
-        models[name] = {**weighed(source, one), "weights": weights}
-        findings.problems.extend(untrained(name, source))
+        if any(True for _ in networks(source)):
+            models[name] = {**weighed(source, one), "weights": weights.get(name, whose(source))}
+        if answers_alone(source):
+            findings.problems.extend(untrained(name, source))
     return models
 
 
-def answer(
-    trainer: Trainer, models: dict[str, dict[str, Any]], weights: str, findings: Findings
-) -> float:
+def answer(trainer: Trainer, models: dict[str, dict[str, Any]], findings: Findings) -> float:
     """Adds what the models answer on validation images; seconds that one evaluation takes."""
     job, distiller, task = trainer.job, trainer.distiller, trainer.job.task
     chosen = sample(job.valid)
-    models["student"][task.headline.key] = None
+    for name in distiller.students:
+        models[name][task.headline.key] = None
     if job.valid is None or chosen is None:
         findings.notes.append("there are no labelled validation images: no model was judged")
         return 0.0
     started = time.perf_counter()
-    answers = predictions(distiller.student, distiller.reader.adapt, chosen, workers=job.workers)
-    own = torch.cat([logits for logits, _ in answers])
+    said = {name: students_say(trainer, name, chosen) for name in distiller.students}
     seconds = (time.perf_counter() - started) * len(job.valid) / len(chosen)
-    wrong = task.fault(own, len(chosen.classes))
-    if wrong:
-        findings.problems.append(f"the student {wrong}")
-    else:
-        models["student"][task.headline.key] = headline(task, own, chosen)
+    wrong = {name: task.fault(own, len(chosen.classes)) for name, own in said.items()}
+    for name, own in said.items():
+        if wrong[name]:
+            who = "the student" if len(said) == 1 else f"the student {name!r}"
+            findings.problems.append(f"{who} {wrong[name]}")
+        else:
+            models[name][task.headline.key] = headline(task, own, chosen)
+    fresh = [name for name, model in models.items() if model.get("weights") == "fitted"]
     for name, source in distiller.sources.items():
-        if weights == "fitted":
+        if not answers_alone(source):
+            continue
+        if name in fresh or holds(source, [distiller.sources[each] for each in fresh]):
             findings.notes.append(
                 f"{called(name)} will be fitted first: what it answers is not judged here, and "
                 "terms are those of its fresh weights"
@@ -138,9 +155,18 @@ def answer(
         judged, lines = task.judge(called(name), logits, chosen)
         models[name] |= judged
         findings.problems.extend(lines)
-        if wrong is None and logits.shape == own.shape:
+        own = said["student"]
+        if wrong["student"] is None and logits.shape == own.shape:
             models[name]["agreement"] = agreement(task, own, logits)
     return seconds
+
+
+def students_say(trainer: Trainer, name: str, images: Images) -> Tensor:
+    """A student's outputs for all images."""
+    student = without(trainer.distiller.students[name])
+    adapt = trainer.distiller.readers[name].adapt
+    answers = predictions(student, adapt, images, workers=trainer.job.workers)
+    return torch.cat([logits for logits, _ in answers])
 
 
 def precision(trainer: Trainer, exact: Source) -> float | None:
@@ -160,14 +186,37 @@ def recorded(job: Job, first: Lesson) -> int:
     return sum(record_bytes(source, first.signals.get(name, {})) for name, source in sources)
 
 
-def rule(trainer: Trainer, models: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """The memory rule for student and projectors in float32 and all sources as they are."""
-    sources = [model for name, model in models.items() if name != "student"]
-    parameters = sum(model["parameters"] for model in sources)
+def remembered(trainer: Trainer, first: Lesson) -> dict[str, list[dict[str, Any]]]:
+    """By source, what memories of the student's past will take."""
+    own, wants = first.signals["student"], trainer.distiller.wants
+    found = {n: keeping(s, own, wants[n]) for n, s in trainer.distiller.sources.items()}
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def whose(source: Source) -> str:
+    """Where weights come from that no recipe names."""
+    if isinstance(source, Several):
+        return "shared"
+    return "average" if isinstance(source, Ema) else "given"
+
+
+def holds(source: Source, others: Sequence[Source]) -> bool:
+    """Whether a network of one of the others is in the source."""
+    inside = {id(network) for network in networks(source)}
+    return any(id(network) in inside for other in others for network in networks(other))
+
+
+def rule(trainer: Trainer) -> dict[str, int]:
+    """The memory rule for student and projectors in float32 and all networks, each once."""
+    sources = trainer.distiller.sources.values()
+    models = {id(n): n.model for source in sources for n in networks(source)}.values()
+    weights = [value for model in models for value in model.state_dict().values()]
+    parameters = sum(p.numel() for model in models for p in model.parameters())
+    size = sum(value.numel() * value.element_size() for value in weights)
     return memory_rule(
         sum(p.numel() for p in trainer.distiller.parameters()),
         parameters,
-        teacher_bytes_per=sum(model["bytes"] for model in sources) / max(parameters, 1),
+        teacher_bytes_per=size / max(parameters, 1),
         copies=copies_of(trainer.settings),
     )
 

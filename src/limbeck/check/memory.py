@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.sources import Recorded, Source
+from limbeck.sources.several import Several
 from limbeck.train import Training
 
 
@@ -62,6 +63,8 @@ def record_bytes(source: Source, answer: Mapping[str, Tensor]) -> int:
 
     `answer` holds the signals (B, ...) that are asked of it.
     """
+    if isinstance(source, Several):
+        return sum(record_bytes(each, answer) for each in source.sources)
     if not isinstance(source, Recorded):
         return 0
     return 4 * source.views * source.samples * sum(prod(s.shape[1:]) for s in answer.values())

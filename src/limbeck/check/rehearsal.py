@@ -9,6 +9,7 @@ import torch
 
 from limbeck.modes import evaluating
 from limbeck.sources import Recorded, Source
+from limbeck.sources.several import Several
 from limbeck.train import Job
 from limbeck.train.loop import Trainer
 from limbeck.train.ranks import Ranks
@@ -33,8 +34,13 @@ def rehearsal(job: Job) -> Iterator[Trainer]:
 
 
 def live(source: Source) -> Source:
-    """Who is asked, where answers are recorded."""
-    return source.source if isinstance(source, Recorded) else source
+    """Who is asked, where answers are recorded, inside of a source too."""
+    if isinstance(source, Recorded):
+        return live(source.source)
+    if isinstance(source, Several):
+        source = copy.copy(source)
+        source.sources = [live(each) for each in source.sources]
+    return source
 
 
 @contextmanager

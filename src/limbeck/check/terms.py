@@ -1,7 +1,7 @@
 """Each term of an objective: how large it is, and how hard it pulls at the student."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from limbeck.check.findings import Findings
 from limbeck.data import derive
 from limbeck.distiller import Distiller
 from limbeck.objective import Match, Objective, Sum
+from limbeck.schemes.taught import Taught
 from limbeck.signals import Signals
 from limbeck.train.loop import MOST_BATCHES, Trainer, telling
 
@@ -32,12 +33,23 @@ class Lesson:
     counts: dict[str, int]
 
 
-def lesson(trainer: Trainer) -> Lesson:
-    """The first step of a training, without the step."""
-    distiller = trainer.distiller.train()
-    inputs, data = telling(distiller, trainer.job.loader, trainer.job.device, trainer.job.task)
+def lessons(trainer: Trainer) -> dict[str, tuple[Distiller, Lesson]]:
+    """The first step of a training, without the step: of each student, by what parts begin with."""
+    learner = trainer.distiller.train()
+    inputs, data = telling(learner, trainer.job.loader, trainer.job.device, trainer.job.task)
     torch.manual_seed(derive(trainer.job.seed, "step 0 rank 0"))
-    _, found = distiller.gather(inputs, data)
+    if isinstance(learner, Distiller):
+        _, signals = learner.gather(inputs, data)
+        return {"": (learner, lesson(learner, inputs, data, signals))}
+    _, heard = learner.gather(inputs, data)
+    each = {name: learner.distiller(name) for name in learner.names}
+    return {f"{n}/": (one, lesson(one, inputs, data, heard[n])) for n, one in each.items()}
+
+
+def lesson(
+    distiller: Distiller, inputs: Tensor, data: Mapping[str, Tensor], found: Signals
+) -> Lesson:
+    """What a student makes of a batch."""
     distiller.objective.advance(1.0)
     with torch.no_grad():
         last = distiller.objective(found)
@@ -77,27 +89,45 @@ class Breakdown:
     reaches: bool
 
 
-def breakdown(distiller: Distiller, taught: Lesson, findings: Findings) -> Breakdown:
-    """A lesson part by part."""
+def breakdown(taught: Mapping[str, tuple[Distiller, Lesson]], findings: Findings) -> Breakdown:
+    """The lessons of all students part by part."""
+    found = [of_one(*each, findings, prefix) for prefix, each in taught.items()]
+    return Breakdown(
+        [row for each in found for row in each.rows],
+        sum(each.loss for each in found),
+        [name for each in found for name in each.unreached],
+        any(each.reaches for each in found),
+    )
+
+
+def of_one(distiller: Distiller, taught: Lesson, findings: Findings, prefix: str = "") -> Breakdown:
+    """A lesson part by part; the names of parts and parameters begin with `prefix`."""
     named = {n: p for n, p in distiller.student.named_parameters() if p.requires_grad}
-    factors, matches = weights(distiller.objective), {m.name: m for m in distiller.matches}
+    factors, matched = weights(distiller.objective), told(distiller.objective, taught.signals)
     rows, reached = [], set[str]()
+    still = {m.name: m.source for m in distiller.matches if m.source in distiller.moving}
     for name, value in taught.parts.items():
         found = gradients(value, list(named.values()))
         reached |= {n for n, g in zip(named, found, strict=True) if g is not None}
         size, weight = float(value.detach()), factors[name]
         row = {
-            "name": name,
+            "name": prefix + name,
             "value": number(size),
             "weight": weight,
             "unweighted": number(size / weight) if weight else None,
             "gradient_norm": number(norm(found)),
-            **(sides(matches[name], taught.signals) if name in matches else {}),
+            **matched.get(name, {}),
         }
-        judge(name, taught, norm(found), weight, findings)
+        if name in still and size == 0:
+            findings.notes.append(
+                f"{prefix}{name} is 0 at the start, when {still[name]!r} knows no more than "
+                "the student"
+            )
+        else:
+            judge(name, taught, norm(found), weight, findings, prefix)
         rows.append(row)
     compare(rows, findings)
-    unreached = [name for name in named if name not in reached]
+    unreached = [prefix + name for name in named if name not in reached]
     if unreached and reached:
         findings.warnings.append(untrained(unreached, len(named)))
     total = float(torch.stack([value.detach() for value in taught.parts.values()]).sum())
@@ -107,6 +137,22 @@ def breakdown(distiller: Distiller, taught: Lesson, findings: Findings) -> Break
 def number(value: float | None) -> float | None:
     """A number that JSON has."""
     return None if value is None or not math.isfinite(value) else value
+
+
+def told(objective: Objective, found: Signals) -> dict[str, dict[str, Any]]:
+    """What each match matches, by the part that it makes."""
+    taught = [each for each in objective.modules() if isinstance(each, Taught)]
+    inside = {match for each in taught for match in each.modules()}
+    shown = {
+        match.name: sides(match, found)
+        for match in objective.modules()
+        if isinstance(match, Match) and match not in inside
+    }
+    for each in taught:
+        own = each.addressed(found)
+        for match in (m for m in each.modules() if isinstance(m, Match)):
+            shown[each.rename(match.name)] = sides(match, own)
+    return shown
 
 
 def sides(match: Match, found: Signals) -> dict[str, Any]:
@@ -127,11 +173,16 @@ def layer(projector: nn.Module) -> dict[str, Any]:
 
 
 def judge(
-    name: str, taught: Lesson, gradient: float | None, weight: float, findings: Findings
+    part: str,
+    taught: Lesson,
+    gradient: float | None,
+    weight: float,
+    findings: Findings,
+    prefix: str = "",
 ) -> None:
     """Adds what is wrong with a part, the first reason alone."""
-    value = float(taught.parts[name].detach())
-    if not taught.counts[name]:
+    value, name = float(taught.parts[part].detach()), prefix + part
+    if not taught.counts[part]:
         findings.warnings.append(
             f"{name} had nothing to average over in {MOST_BATCHES} batches, such as a label; "
             "give the data more labels, or leave the term out"
@@ -141,7 +192,7 @@ def judge(
         findings.problems.append(
             f"{name} must be finite, got {what}; look at what it matches and at its keywords"
         )
-    elif value == 0 and float(taught.last[name]) == 0:
+    elif value == 0 and float(taught.last[part]) == 0:
         findings.problems.append(
             f"{name} must not be zero, got 0 with weight {weight:g}; "
             "give it a weight and a signal that differs from the student's, or leave it out"

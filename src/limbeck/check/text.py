@@ -15,6 +15,7 @@ def summary(document: Mapping[str, Any]) -> str:
         listed("problem", document["problems"]),
         listed("warning", document["warnings"]),
         listed("note", document["notes"]),
+        chain(document.get("chain", ())),
         data(document["data"]),
         models(document["models"]),
         terms(document["terms"]),
@@ -35,6 +36,19 @@ def listed(kind: str, lines: Sequence[str]) -> str:
 def columns(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(aligned(list(row), widths) for row in rows)
+
+
+def chain(stages: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each stage of a chain, in the order of training."""
+    if not stages:
+        return ""
+    rows = [["stage", "model", "parameters", "taught by", "terms", "steps", "time"]]
+    for stage in stages:
+        who, terms = ", ".join(stage["teachers"]) or "labels", ", ".join(stage["terms"])
+        steps = "-" if stage["steps"] is None else f"{stage['steps']:,}"
+        model, size = stage["model"], short(stage["parameters"])
+        rows.append([stage["name"], model, size, who, terms, steps, duration(stage["seconds"])])
+    return columns(rows)
 
 
 def data(splits: Mapping[str, Mapping[str, Any]]) -> str:
@@ -108,11 +122,25 @@ def costs(document: Mapping[str, Any]) -> str:
     lines = [*times(document["step"], document["run"])]
     kept = ", ".join(f"{name} {size(memory['rule'][name])}" for name in memory["rule"])
     lines.append(f"memory before activations: {kept.replace('total', 'together')}")
+    for name, rows in memory["past"].items():
+        lines += [f"{name}: {kept_rows(row)}" for row in rows]
     if memory["record"]:
         lines.append(f"the teacher's recorded answers: {size(memory['record'])}")
     if memory["peak"] is not None:
         lines.append(f"most memory in this check: {size(memory['peak'])}")
     return "\n".join(lines)
+
+
+def kept_rows(row: Mapping[str, Any]) -> str:
+    """What is remembered of the student.
+
+    >>> row = {"samples": 2000, "numbers": 10, "dtype": "float16", "bytes": 56000, "device": "cpu"}
+    >>> kept_rows(row)
+    '2,000 x 10 half floats, 56.0 kB on the CPU'
+    """
+    kind = {"float16": "half floats", "float32": "floats"}.get(row["dtype"], row["dtype"])
+    count = f"{row['samples']:,} x {row['numbers']:,}"
+    return f"{count} {kind}, {size(row['bytes'])} on the {row['device'].upper()}"
 
 
 def times(step: Mapping[str, Any] | None, run: Mapping[str, Any] | None) -> list[str]:
@@ -122,6 +150,8 @@ def times(step: Mapping[str, Any] | None, run: Mapping[str, Any] | None) -> list
     spent = ", ".join(f"{phase} {step[f'{phase}_ms']:.2f}" for phase in PHASES)
     threads = step["threads"]
     first = f", {duration(run['fit_seconds'])} of them for the teacher" * (run["fit_seconds"] > 0)
+    before = run.get("chain_seconds", 0.0)
+    first += f", {duration(before)} of them for the stages before" * (before > 0)
     return [
         f"a step of {step['images']} images: {step['ms']:.2f} ms ({spent}), "
         f"{step['images_per_second']:,.0f} images/s on {step['device']} "

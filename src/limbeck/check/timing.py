@@ -81,7 +81,7 @@ def endless(loader: Loader) -> Iterator[ImageBatch]:
 def step(trainer: Trainer, batches: Iterator[ImageBatch], watch: Stopwatch) -> dict[str, float]:
     """Seconds of each phase of one training step."""
     watch.start()
-    distiller = trainer.distiller.train()
+    distiller: Any = trainer.distiller.train()
     for inputs, data, share, _ in trainer.pieces(next(batches)):
         watch.lap("data")
         with trainer.autocast():

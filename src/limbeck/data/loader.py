@@ -3,13 +3,16 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from limbeck.data.augment import Augment
+from limbeck.data.counters import derive
 from limbeck.data.images import Images
 from limbeck.data.mix import Mix
+from limbeck.data.pairs import Pairs, kinds_of
 from limbeck.data.plan import Plan
 from limbeck.data.stream import Key, Stream
 from limbeck.errors import LimbeckError
@@ -22,12 +25,15 @@ class ImageBatch:
     `target` is int64 (B,) with -100 where withheld; after mixing it is float32 (B, classes) with
     rows of zeros where withheld. Of images with several targets it is float32 (B, classes), mixed
     or not, with NaN where unknown. `ids` and `view` are int64 (B,); a view of -1 is unaugmented.
+    `halves` is 2 where row i and row i + B/2 belong together. Where K students see variations of
+    their own, images are (B, K, C, H, W).
     """
 
     images: Tensor
     target: Tensor
     ids: Tensor
     view: Tensor
+    halves: int = 1
 
 
 @dataclass(frozen=True)
@@ -35,29 +41,35 @@ class Assembly:
     """What makes the batch of one rank from the plan; travels to the workers."""
 
     images: Images
-    plan: Plan
+    plan: Plan | Pairs
     pool: Tensor
     seed: int
     augment: Augment | None
     mix: Mix | None
     views: int | None
+    students: int
     rank: int
     world: int
 
     def __call__(self, key: Key) -> ImageBatch:
         positions, passes = (torch.from_numpy(x) for x in self.plan.batch(*key))
         ids, view = self.pool[positions], passes % self.views if self.views else passes
-        share = len(ids) // self.world
-        mine = torch.arange(self.rank * share, (self.rank + 1) * share)
+        halves = self.plan.halves
+        mine = torch.arange(len(ids)).view(halves, -1).chunk(self.world, 1)[self.rank].flatten()
         if self.mix is None:
             ids, view = ids[mine], view[mine]
-            return ImageBatch(self.pixels(ids, view), self.images.labels[ids], ids, view)
+            return ImageBatch(self.pixels(ids, view), self.images.labels[ids], ids, view, halves)
         return self.mixed(mine, ids, view)
 
     def pixels(self, ids: Tensor, view: Tensor) -> Tensor:
         if self.augment is None:
             return self.images.fetch(ids)
-        return self.images.augmented(ids, self.augment, self.seed, view)
+        shown = [self.images.augmented(ids, self.augment, seed, view) for seed in self.seeds()]
+        return shown[0] if self.students == 1 else torch.stack(shown, 1)
+
+    def seeds(self) -> list[int]:
+        """A seed for each student's own variation; the first sees what it would see alone."""
+        return [self.seed, *(derive(self.seed, f"student {k}") for k in range(1, self.students))]
 
     def mixed(self, mine: Tensor, ids: Tensor, view: Tensor) -> ImageBatch:
         """Pairs rows 0 and 1, 2 and 3 and so on of the global batch; a last odd row stays alone."""
@@ -67,11 +79,12 @@ class Assembly:
         pixels, labels = self.pixels(ids[needed], view[needed]), self.images.labels[ids[needed]]
         a, b = place.chunk(2)
         ids, view = ids[mine], view[mine]
-        classes = len(self.images.classes)
+        classes, each = len(self.images.classes), pixels.shape[1:-2]
+        pixels = pixels.flatten(1, -3)  # all variations of an image mix alike, as channels do
         images, target = self.mix(
             pixels[a], labels[a], pixels[b], labels[b], classes, self.seed, view, ids
         )
-        return ImageBatch(images, target, ids, view)
+        return ImageBatch(images.unflatten(1, each), target, ids, view)
 
 
 class Loader:
@@ -82,6 +95,12 @@ class Loader:
     pass), or that modulo `views`, so that a recorded teacher can be looked up by (id, view).
     `labelled_only` draws from the labelled ids alone; with `steps_per_epoch` it goes round them as
     often as it takes, so that it sees as many images as training on all. See `Plan` for the order.
+
+    With `pairs` a batch is two halves that belong together, row by row: two views of an image, or
+    two images of a class. See `Pairs`; ranks have whole pairs, and mixed images none.
+
+    With several `students` each image comes in as many variations, one for each; mixed images have
+    one partner and one weight for all. What is decoded from files is so for each of them.
 
     `workers` processes decode sets that are not in memory. They are spawned: a script that starts
     them needs the guard `if __name__ == "__main__"`.
@@ -101,6 +120,8 @@ class Loader:
         augment: Augment | None = None,
         mix: Mix | None = None,
         views: int | None = None,
+        students: int = 1,
+        pairs: Literal["view", "class"] | None = None,
         labelled_only: bool = False,
         steps_per_epoch: int | None = None,
         rank: int = 0,
@@ -108,18 +129,32 @@ class Loader:
         workers: int = 0,
     ) -> None:
         pool = images.labelled if labelled_only else torch.arange(len(images))
-        self.plan = Plan(len(pool), batch_size, seed, steps_per_epoch)
-        if self.plan.rows % world:
+        if pairs is not None and (batch_size % 2 or mix is not None):
+            raise LimbeckError(
+                f"`pairs` need an even batch_size and images that are not mixed, got "
+                f"batch_size={batch_size} and mix={mix}"
+            )
+        self.plan: Plan | Pairs = Plan(
+            len(pool), batch_size if pairs is None else batch_size // 2, seed, steps_per_epoch
+        )
+        if pairs is not None:
+            kinds = kinds_of(images.labels[pool]) if pairs == "class" else None
+            self.plan = Pairs(self.plan, kinds)
+        if self.plan.rows % (self.plan.halves * world):
             raise LimbeckError(
                 f"`batch_size` must divide by the number of ranks, got {self.plan.rows} rows for "
-                f"{world} ranks"
+                f"{world} ranks{' with whole pairs' if pairs else ''}"
             )
         if views is not None and (views < 1 or mix is not None):
             raise LimbeckError(
                 f"`views` must be at least 1, and mixed images have no views to recycle, got "
                 f"views={views} and mix={mix}"
             )
-        assembly = Assembly(images, self.plan, pool, seed, augment, mix, views, rank, world)
+        if students > 1 and augment is None:
+            raise LimbeckError("students need an augmentation to see variations of their own")
+        assembly = Assembly(
+            images, self.plan, pool, seed, augment, mix, views, students, rank, world
+        )
         self.stream = Stream(assembly, 0 if images.in_memory else workers)
 
     def __len__(self) -> int:

@@ -36,6 +36,11 @@ class Plan:
             raise LimbeckError(f"`steps_per_epoch` must be at least 1, got {self.steps_per_epoch}")
 
     @property
+    def halves(self) -> int:
+        """In how many parts of equal size a batch falls: in one."""
+        return 1
+
+    @property
     def rows(self) -> int:
         """Samples in a global batch."""
         if self.steps_per_epoch is not None:

@@ -19,6 +19,8 @@ def headline(document: Mapping[str, Any]) -> str:
     measure = measured(document).headline
     line = f"{measure.label} {shown(measure.shown, document[measure.key])} on {document['split']}"
     line += f" ({document['examples']:,} images)"
+    if "student" in document:
+        line += f", student {document['student']}"
     teacher = document["teacher"]
     if teacher is None or document["retention"] is None:
         return line
@@ -39,7 +41,9 @@ def share_of(student: int, teacher: int) -> str:
 
 def table(document: Mapping[str, Any]) -> str:
     """A row for each fact, a column for each model."""
-    models = {"student": document}
+    models = document.get("students") or {"student": document}
+    if "ensemble" in document:
+        models = {**models, "ensemble": document["ensemble"]}
     if document["teacher"] is not None:
         models["teacher"] = document["teacher"]
     rows = [["", *models]]

@@ -5,7 +5,7 @@ that gives a map (B, C, H, W) or tokens (B, N, D).
 """
 
 from limbeck.exits.early import Early
-from limbeck.exits.model import Exits
+from limbeck.exits.model import Exits, without
 from limbeck.exits.places import find
 
-__all__ = ["Early", "Exits", "find"]
+__all__ = ["Early", "Exits", "find", "without"]

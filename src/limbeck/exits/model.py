@@ -127,3 +127,8 @@ class Exits(nn.Module):
             for hook in hooks:
                 hook.remove()
         return leaving.answers()
+
+
+def without(model: nn.Module) -> nn.Module:
+    """The plain model, which is what ships: of one with exits the model itself."""
+    return model.model if isinstance(model, Exits) else model

@@ -30,7 +30,12 @@ def pairs(alive: Any) -> Any:
 
 def number(table: Any, alive: Any, x: Any) -> Any:
     """How many samples count."""
-    return table.size(x[:, 0]) if alive is None else table.count(alive, x)
+    return table.size(x, 0) if alive is None else table.count(alive, x)
+
+
+def number_of_pairs(table: Any, alive: Any, x: Any) -> Any:
+    """How many pairs of samples count, at least 1; None for all."""
+    return None if alive is None else table.at_least(table.count(alive, x) ** 2, 1)
 
 
 def unless_fewer(table: Any, least: int, n: Any, value: Any) -> Any:

@@ -54,7 +54,7 @@ def ab(
         raise ValueError(f"margin must be positive, got {margin}")
     table, s, t, mask = ready.items(s, t, axis, mask)
     short = table.relu(margin - table.where(t > 0, s, -s))
-    return reduction.mean(table, table.sum(short**2, -1), mask, weight, count)
+    return reduction.mean(table, table.sum(short**2, axis), mask, weight, count)
 
 
 def ofd(
@@ -99,9 +99,9 @@ def ofd(
         1/(1000*B) on CIFAR and 1/(10000*B) on ImageNet.
     """
     table, s, t, mask = ready.items(s, t, axis, mask)
-    t = table.maximum(t, ready.channels(table, margin, s, "margin"))
+    t = table.maximum(t, ready.channels(table, margin, s, axis, "margin"))
     shows = table.cast((s > t) | (t > 0), s)
-    return reduction.mean(table, table.sum((s - t) ** 2 * shows, -1), mask, weight, count)
+    return reduction.mean(table, table.sum(table.squares(s, t) * shows, axis), mask, weight, count)
 
 
 def byot_hint(
@@ -142,4 +142,4 @@ def byot_hint(
     """
     table, s, t, mask = ready.items(s, t, axis, mask)
     active = table.cast((s > 0) | (t > 0), s)
-    return reduction.mean(table, table.sum((s - t) ** 2 * active, -1), mask, weight, count)
+    return reduction.mean(table, table.sum(table.squares(s, t) * active, axis), mask, weight, count)

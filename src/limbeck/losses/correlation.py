@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from limbeck.losses import reduction, sides
+from limbeck.losses import differences, reduction, sides
 
 
 def dist(
@@ -53,11 +53,16 @@ def dist(
         arXiv 2205.10536; weight 2 with T = 4 (CIFAR-100) or T = 1 (ImageNet). Same scale as the
         authors' code, whose eps of 1e-8 is not 0 at equality; the paper has no T^2.
     """
-    table, s, t, counts = _samples(s, t, axis, mask)
+    table, s, t, mask = _samples(s, t, axis, mask)
     sides.positive("temperature", temperature)
+    if 0 in s.shape:
+        return table.sum(s)
     log_q, log_p = (table.log_softmax(x / temperature) for x in (s, t))
-    classes, samples = (_uncorrelated(table, log_q, log_p, counts, axis) for axis in (-1, 0))
-    return (beta * classes + gamma * samples) * temperature**2
+    if mask is not None:
+        log_q, log_p = (table.where(mask, x, -math.inf) for x in (log_q, log_p))
+    classes, samples = table.uncorrelated(log_q, log_p)
+    square = temperature**2
+    return square * beta * classes + square * gamma * samples
 
 
 def mlkd(
@@ -96,37 +101,46 @@ def mlkd(
         Jin et al., "Multi-level logit distillation", CVPR 2023. This is one view; the authors add
         the weak and the strong view, and weigh samples by confidence. Same scale as their code.
     """
-    table, s, t, counts = _samples(s, t, axis, mask)
-    sizes = [table.at_least(table.count(table.any(counts, axis), s), 1) for axis in (-1, 0)]
+    table, s, t, mask = _samples(s, t, axis, mask)
+    if 0 in s.shape:
+        return table.sum(s)
+    sizes = _sizes(table, s, t, mask)
     for temperature in temperatures:
         sides.positive("temperatures", temperature)
-    levels = [_levels(table, s, t, counts, sizes, temperature) for temperature in temperatures]
-    return table.sum(table.stack(levels, 0))
+    levels = [_levels(table, s, t, mask, sizes, temperature) for temperature in temperatures]
+    return sum(levels[1:], levels[0])
 
 
 def _samples(s: Any, t: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any]:
-    """The operations, both sides as samples (N, C), and which of their entries count."""
+    """The operations, both sides as samples (N, C), and which samples (N, 1) count."""
     table, s, t, mask = sides.items(s, t, axis, mask)
     shape = (-1, s.shape[-1])
     s, t = table.reshape(s, shape), table.reshape(t, shape)
-    counts = (s > -math.inf) | (t > -math.inf)
-    return table, s, t, counts if mask is None else counts & table.reshape(mask, (-1, 1))
+    return table, s, t, None if mask is None else table.reshape(mask, (-1, 1))
 
 
-def _uncorrelated(table: Any, log_q: Any, log_p: Any, counts: Any, axis: int) -> Any:
-    """The mean of 1 - corr over those that have a correlation."""
-    if 0 in log_q.shape:
-        return table.sum(log_q)
-    gaps, known = table.uncorrelated(log_q, log_p, counts, axis)
-    return reduction.mean(table, gaps, known, None, None)
+def _sizes(table: Any, s: Any, t: Any, mask: Any) -> tuple[Any, Any]:
+    """How many samples count, and how many classes."""
+    top = table.maximum(s, t)
+    if mask is not None:
+        top = table.where(mask, top, -math.inf)
+    classes = table.count(table.max(top, 0) != -math.inf, s)
+    samples = table.size(s, 0) if mask is None else table.count(mask, s)
+    return reduction.divisor(table, samples, None), table.at_least(classes, 1)
 
 
-def _levels(table: Any, s: Any, t: Any, counts: Any, sizes: list[Any], temperature: Any) -> Any:
+def _levels(table: Any, s: Any, t: Any, mask: Any, sizes: tuple[Any, Any], temperature: Any) -> Any:
     """The three parts of `mlkd` at one temperature."""
     n, classes = sizes
-    q, p = (table.where(counts, table.softmax(x / temperature), 0) for x in (s, t))
-    columns = table.moveaxis(p, 0, 1), table.moveaxis(q, 0, 1)
-    instances = temperature**2 * table.sum(table.kl(s, t, temperature)) / n
-    samples = table.matmul(p, columns[0]) - table.matmul(q, columns[1])
-    pairs = table.matmul(columns[0], p) - table.matmul(columns[1], q)
-    return instances + table.sum(samples**2) / n + table.sum(pairs**2) / classes
+    q, p = (table.softmax(x / temperature) for x in (s, t))
+    if mask is not None:
+        q, p = (table.where(mask, x, 0) for x in (q, p))
+    instances = table.total_kl(s, t, temperature, temperature**2 / n)
+    q_columns, p_columns = table.moveaxis(q, 0, 1), table.moveaxis(p, 0, 1)
+    samples = table.matmul(q, q_columns), table.matmul(p, p_columns)
+    pairs = table.matmul(q_columns, q), table.matmul(p_columns, p)
+    return (
+        instances
+        + differences.whole(table, table.mean_squares, *samples, n)
+        + differences.whole(table, table.mean_squares, *pairs, classes)
+    )

@@ -138,7 +138,7 @@ def fgd(
     a_s, cells_s = _attention(table, flat_s, temperature)
     a, cells_t = _attention(table, flat_t, temperature)
     a, cells_t = table.detach(a), table.detach(cells_t)
-    error = table.matmul(a[:, None, :], (flat_s - flat_t) ** 2)[:, 0] * cells_t
+    error = table.matmul(a[:, None, :], table.squares(flat_s, flat_t))[:, 0] * cells_t
     size = (s.shape[2], s.shape[3])
     inside, outside = cells.area_weights(table, _boxes(table, boxes, stride, s), stride, size)
     shares = table.rows(foreground * inside + background * outside)
@@ -197,7 +197,8 @@ def fgfi(
         table, _boxes(table, boxes, stride, s), stride, tuple(s.shape[2:]), anchors
     )
     near = near if valid is None else near & valid
-    return reduction.mean(table, table.sum((s - t) ** 2, 1) / 2, near, weight, count)
+    items = table.mean_squares(s, t, 1) * (s.shape[1] / 2)
+    return reduction.mean(table, items, near, weight, count)
 
 
 def defeat(
@@ -251,7 +252,7 @@ def defeat(
     table, s, t, valid = _same(s, t, mask)
     size = (s.shape[2], s.shape[3])
     on = cells.level_mask(table, _boxes(table, boxes, stride, s), stride, size, level, levels)
-    items = table.mean((s - t) ** 2, 1) / 2
+    items = table.mean_squares(s, t, 1) / 2
     on, off = (x if valid is None else x & valid for x in (on, ~on))
     near, far = (reduction.mean(table, items, x, None, None) for x in (on, off))
     return foreground * near + background * far

@@ -6,8 +6,9 @@ p = softmax(t / T). `axis` is where the classes are; every other axis holds item
 
 from typing import Any
 
-from limbeck.losses import reduction, sides
-from limbeck.losses.logits import kl, reverse_kl
+from limbeck.losses import reduction, sides, silent
+
+TINY = 1e-30  # keeps 0 / 0 a number
 
 
 def jeffreys(
@@ -35,10 +36,10 @@ def jeffreys(
         Jeffreys, "An invariant form for the prior probability in estimation problems", Proc. R.
         Soc. A 186, 1946. Code called symmetric KL often halves it, and leaves T^2 out.
     """
-    forward = kl(s, t, temperature=temperature, axis=axis, mask=mask, weight=weight, count=count)
-    return forward + reverse_kl(
-        s, t, temperature=temperature, axis=axis, mask=mask, weight=weight, count=count
-    )
+    table, s, t, mask = sides.items(s, t, axis, mask)
+    sides.positive("temperature", temperature)
+    forth, back = table.both_kl(s, t, temperature)
+    return silent.mean(table, forth + back, mask, weight, count, temperature**2)
 
 
 def jsd(
@@ -84,10 +85,10 @@ def jsd(
     table, s, t, mask = sides.items(s, t, axis, mask)
     sides.share("mixture", mixture)
     sides.positive("temperature", temperature)
-    s, t = s / temperature, t / temperature
-    by_source, by_student = table.mixed_kl(s, t, mixture), table.mixed_kl(t, s, 1 - mixture)
+    by_source = table.mixed_kl(s, t, mixture, temperature)
+    by_student = table.mixed_kl(t, s, 1 - mixture, temperature)
     items = mixture * by_source + (1 - mixture) * by_student
-    return reduction.mean(table, items, mask, weight, count) * temperature**2
+    return silent.mean(table, items, mask, weight, count, temperature**2)
 
 
 def skew_kl(
@@ -120,8 +121,8 @@ def skew_kl(
     table, s, t, mask = sides.items(s, t, axis, mask)
     sides.share("alpha", alpha)
     sides.positive("temperature", temperature)
-    items = table.mixed_kl(s / temperature, t / temperature, alpha)
-    return reduction.mean(table, items, mask, weight, count) * temperature**2
+    items = table.mixed_kl(s, t, alpha, temperature)
+    return silent.mean(table, items, mask, weight, count, temperature**2)
 
 
 def skew_reverse_kl(
@@ -239,17 +240,18 @@ def akl(
     table, s, t, mask = sides.items(s, t, axis, mask)
     sides.share("mu", mu)
     sides.positive("temperature", temperature)
-    h = _head_share(table, s / temperature, t / temperature, mu)
-    items = h * table.kl(s, t, temperature) + (1 - h) * table.kl(t, s, temperature)
-    return reduction.mean(table, items, mask, weight, count) * temperature**2
+    q, p = (table.softmax(table.detach(x) / temperature) for x in (s, t))
+    h = _head_share(table, q, p, mu)
+    forth, back = table.both_kl(s, t, temperature)
+    items = h * forth + (1 - h) * back
+    return silent.mean(table, items, mask, weight, count, temperature**2)
 
 
-def _head_share(table: Any, s: Any, t: Any, mu: float) -> Any:
-    """Rows of the head's share of sum_c |p_c - q_c|, held still."""
-    p = table.detach(table.softmax(t))
+def _head_share(table: Any, q: Any, p: Any, mu: float) -> Any:
+    """Rows of the head's share of sum_c |p_c - q_c|."""
     order = table.argsort(p, descending=True)
-    gap = table.take(table.abs(p - table.detach(table.softmax(s))), order)
-    mass = table.cumsum(table.take(p, order), -1)
-    head = (mass <= mu) | (table.arange(p.shape[-1], p) == 0)
-    total = table.sum(gap, -1)
-    return table.sum(table.where(head, gap, 0), -1) / table.where(total > 0, total, 1)
+    gap = table.take(table.abs(p - q), order)
+    first, others = gap[..., 0], gap[..., 1:]
+    mass = table.cumsum(table.take(p, order), -1)[..., 1:]
+    head = first + table.sum(table.where(mass <= mu, others, 0), -1)
+    return head / table.at_least(table.sum(gap, -1), TINY)

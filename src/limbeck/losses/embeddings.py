@@ -6,7 +6,7 @@ B batch, D width, K negatives of a query, s and t vectors of student and source.
 from typing import Any
 
 from limbeck import ops
-from limbeck.losses import ready, reduction
+from limbeck.losses import differences, ready, reduction
 
 
 def cosine(
@@ -46,8 +46,9 @@ def cosine(
         Sanh et al., "DistilBERT", 2019, arXiv 1910.01108: the third term, with weight 1.
     """
     table, s, t, mask = ready.items(s, t, axis, mask)
-    items = table.sum((ready.unit(table, s) - ready.unit(table, t)) ** 2, -1) / 2
-    return reduction.mean(table, items, mask, weight, count)
+    u_s, u_t = table.unit(s, axis), table.unit(t, axis)
+    mean = differences.mean(table, table.mean_squares, u_s, u_t, mask, weight, count, axis)
+    return mean * (s.shape[axis] / 2)
 
 
 def margin_mse(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = None) -> Any:
@@ -91,8 +92,7 @@ def margin_mse(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: A
     s = s[:, :1] - s[:, 1:]
     if t.shape != s.shape:
         t = t[:, :1] - t[:, 1:]
-    difference = s - t
     if mask is not None:
         mask = reduction.valid(table, mask, s.shape)
-        difference = table.where(mask, s, 0) - table.where(mask, t, 0)
-    return reduction.mean(table, difference**2, mask, weight, count)
+        s, t = (table.where(mask, x, 0) for x in (s, t))
+    return differences.entries(table, s, t, mask, weight, count)

@@ -6,9 +6,7 @@ B batch, C channels, H and W height and width, s and t features of student and s
 from typing import Any
 
 from limbeck import ops
-from limbeck.losses import reduction
-
-TINY = 1e-20  # inside roots, so that a dead map is 0 with a finite gradient
+from limbeck.losses import differences, ready, reduction
 
 
 def hint(
@@ -48,14 +46,8 @@ def hint(
         Romero et al., "FitNets: hints for thin deep nets", ICLR 2015, arXiv 1412.6550. The paper
         halves and sums over C, H, W: C*H*W/2 times this. The usual weight with this mean is 100.
     """
-    reduction.same_shape(s, t)
-    table = ops.of(s)
-    s = table.moveaxis(table.float32(s), axis, -1)
-    t = table.moveaxis(table.float32(t), axis, -1)
-    if mask is not None:
-        mask = reduction.valid(table, mask, s.shape[:-1])
-        s, t = reduction.only(table, mask, s, t)
-    return reduction.mean(table, table.mean((s - t) ** 2, -1), mask, weight, count)
+    table, s, t, mask = ready.items(s, t, axis, mask)
+    return differences.mean(table, table.mean_squares, s, t, mask, weight, count, axis)
 
 
 def attention(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = None) -> Any:
@@ -98,13 +90,13 @@ def attention(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: An
         mask = reduction.valid(table, mask, s.shape[:1])
         s, t = (table.where(mask[:, None, None, None], x, 0) for x in (s, t))
     size = (min(s.shape[2], t.shape[2]), min(s.shape[3], t.shape[3]))
-    difference = _attention(table, s, size) - _attention(table, t, size)
-    return reduction.mean(table, table.sum(difference**2, -1), mask, weight, count)
+    s, t = _attention(table, s, size), _attention(table, t, size)
+    mean = differences.mean(table, table.mean_squares, s, t, mask, weight, count)
+    return mean * s.shape[-1]
 
 
 def _attention(table: Any, f: Any, size: tuple[int, int]) -> Any:
     """Unit attention maps (B, H*W)."""
     if tuple(f.shape[2:]) != size:
         f = table.pool(f, size)
-    q = table.rows(table.mean(f**2, 1))
-    return q / table.sqrt(table.sum(q**2, -1) + TINY)[:, None]
+    return table.unit(table.rows(table.mean(f**2, 1)))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from limbeck.losses import ready, reduction
+from limbeck.losses import differences, ready
 
 
 def mgd(
@@ -42,4 +42,5 @@ def mgd(
         over positions: H*W times this.
     """
     table, s, t, mask = ready.items(s, t, axis, mask)
-    return reduction.mean(table, table.sum((s - t) ** 2, -1), mask, weight, count)
+    mean = differences.mean(table, table.mean_squares, s, t, mask, weight, count, axis)
+    return mean * s.shape[axis]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from limbeck.losses import ready, reduction
+from limbeck.losses import differences, ready, reduction
 
 
 def jacobian(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = None) -> Any:
@@ -35,5 +35,5 @@ def jacobian(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any
     """
     reduction.same_shape(s, t)
     table, s, t, mask = ready.samples(s, t, mask)
-    s, t = (ready.unit(table, table.rows(x)) for x in (s, t))
-    return reduction.mean(table, table.mean((s - t) ** 2, -1), mask, weight, count)
+    s, t = (table.unit(table.rows(x)) for x in (s, t))
+    return differences.mean(table, table.mean_squares, s, t, mask, weight, count)

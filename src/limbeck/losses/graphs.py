@@ -6,7 +6,9 @@ source. The nodes themselves are matched by `hint` on logits.
 
 from typing import Any
 
-from limbeck.losses import batches, ready, reduction
+from limbeck.losses import batches, differences, ready
+
+LEAST = 1e-37  # keeps 0 / 0 a number
 
 
 def irg_edge(s: Any, t: Any, *, mask: Any = None) -> Any:
@@ -39,8 +41,8 @@ def irg_edge(s: Any, t: Any, *, mask: Any = None) -> Any:
     """
     table, s, t, alive = batches.embeddings(s, t, mask)
     e_s, e_t = (_over_largest(table, batches.square_distances(table, x, alive)) for x in (s, t))
-    n = batches.number(table, alive, s)
-    return table.total_squares(e_s, e_t) / reduction.divisor(table, n * n, None)
+    pairs = batches.number_of_pairs(table, alive, s)
+    return differences.whole(table, table.mean_squares, e_s, e_t, pairs)
 
 
 def irg_transform(s: Any, t: Any, s_next: Any, t_next: Any, *, mask: Any = None) -> Any:
@@ -79,16 +81,14 @@ def irg_transform(s: Any, t: Any, s_next: Any, t_next: Any, *, mask: Any = None)
         raise ValueError(
             f"student and source must have one batch, got {tuple(s.shape)} and {tuple(t.shape)}"
         )
-    n = table.size(d_s) if mask is None else table.count(mask, d_s)
-    return table.total_squares(d_s, d_t) / reduction.divisor(table, n, None)
+    return differences.entries(table, d_s, d_t, mask, None, None)
 
 
 def _over_largest(table: Any, x: Any) -> Any:
     """Numbers >= 0 over the largest of them."""
     if 0 in x.shape:
         return x
-    largest = table.max(x, tuple(range(x.ndim)))
-    return x / table.where(largest > 0, largest, 1)
+    return x / table.at_least(table.max(x, tuple(range(x.ndim))), LEAST)
 
 
 def _moved(table: Any, x: Any, y: Any) -> Any:
@@ -100,4 +100,4 @@ def _moved(table: Any, x: Any, y: Any) -> Any:
             "two layers of a network must have one width, "
             f"got {tuple(x.shape)} and {tuple(y.shape)}; take both from one stage"
         )
-    return table.sum(table.rows(x - y) ** 2, -1)
+    return table.sum(table.rows(table.squares(x, y)), -1)

@@ -56,16 +56,8 @@ def bckd_cls(
     """
     if beta < 1:
         raise ValueError(f"beta must be at least 1, got {beta}; below, equality has no gradient")
-    reduction.same_shape(s, t)
-    table = ops.of(s)
-    s, t = table.float32(s), table.float32(t)
-    if mask is not None:
-        mask = reduction.valid(table, mask, table.moveaxis(s, axis, -1).shape[:-1])
-        wide = table.moveaxis(mask[..., None], -1, axis)
-        s, t = (table.where(wide, x, 0) for x in (s, t))
-    s, p = _small(table, s, t)
-    gap = table.abs(p - table.sigmoid(s))
-    entropy = table.softplus(s) - p * s
+    table, s, t, mask = ready.items(s, t, axis, mask)
+    entropy, gap = table.binary_gap(s, t)
     items = table.sum(entropy * (gap if beta == 1 else gap**beta), axis)
     return reduction.mean(table, items, mask, weight, count)
 
@@ -109,8 +101,8 @@ def bckd_giou(
     """
     reduction.same_shape(s_logits, t_logits)
     table = ops.of(s)
-    mine, p = _small(table, table.float32(s_logits), table.float32(t_logits))
-    score = table.max(table.abs(p - table.sigmoid(mine)), -1)
+    _, gap = table.binary_gap(table.float32(s_logits), table.float32(t_logits))
+    score = table.max(gap, -1)
     return giou(s, t, score, mask=mask, weight=weight, count=count)
 
 
@@ -256,7 +248,7 @@ def score_weighted_l2(
     """
     reduction.same_shape(s, t)
     table, s, t, mask = ready.dense(s, t, mask)
-    items = table.mean((s - t) ** 2, 1)
+    items = table.mean_squares(s, t, 1)
     if logits.ndim not in (3, 4) or math.prod(logits.shape[2:]) != math.prod(s.shape[2:]):
         raise ValueError(
             f"logits must be (B, K, H, W) or (B, K, H * W) at the positions of {tuple(s.shape)}, "
@@ -280,13 +272,3 @@ def _scored(table: Any, items: Any, score: Any, mask: Any, weight: Any, count: A
         total = table.sum(score)
         count = table.where(total > 0, total, 1)
     return reduction.mean(table, items * score, mask, weight, count)
-
-
-def _small(table: Any, s: Any, t: Any) -> tuple[Any, Any]:
-    """The student's logits and the source's probabilities, of the classes or of their absence.
-
-    Of both, what is less likely to the source: differences of probabilities and cross-entropies
-    are the same, but accurate near 1 as well.
-    """
-    sign = 1 - 2 * table.cast(t > 0, t)
-    return s * sign, table.sigmoid(t * sign)

@@ -7,7 +7,7 @@ source, cos_ij the cosine between samples i and j.
 import math
 from typing import Any
 
-from limbeck.losses import batches, reduction
+from limbeck.losses import batches, differences, reduction
 
 LEAST = 1e-12  # stands for the affinity of opposite samples, whose logarithm would be -inf
 
@@ -81,8 +81,8 @@ def cc(s: Any, t: Any, *, gamma: float = 0.4, order: int = 2, mask: Any = None) 
         )
     table, s, t, alive = batches.embeddings(s, t, mask)
     k_s, k_t = (_gaussian(_cosines(table, x), gamma, order) for x in (s, t))
-    n = batches.number(table, alive, s)
-    return table.total_squares(k_s, k_t) / reduction.divisor(table, n * n, None)
+    pairs = batches.number_of_pairs(table, alive, s)
+    return differences.whole(table, table.mean_squares, k_s, k_t, pairs)
 
 
 def linear_cka(s: Any, t: Any, *, mask: Any = None) -> Any:
@@ -117,7 +117,7 @@ def linear_cka(s: Any, t: Any, *, mask: Any = None) -> Any:
     """
     table, s, t, alive = batches.embeddings(s, t, mask)
     k_s, k_t = (_alignment(table, x, alive) for x in (s, t))
-    return table.total_squares(k_s, k_t) / 2
+    return differences.whole(table, table.mean_squares, k_s, k_t, 2)
 
 
 def _cosines(table: Any, x: Any) -> Any:
@@ -151,6 +151,6 @@ def _alignment(table: Any, x: Any, alive: Any) -> Any:
 def _centred(table: Any, x: Any, alive: Any) -> Any:
     """Embeddings without their mean over the samples that count; the others are 0."""
     if alive is None:
-        return x - table.sum(x, 0) / reduction.divisor(table, table.size(x[:, 0]), None)
+        return x - table.sum(x, 0) / reduction.divisor(table, table.size(x, 0), None)
     mean = table.sum(x, 0) / table.at_least(table.count(alive, x), 1)
     return table.where(alive[:, None], x - mean, 0)

@@ -6,7 +6,7 @@ B batch, C channels, H and W height and width, s and t features of student and s
 
 from typing import Any
 
-from limbeck.losses import ready, reduction
+from limbeck.losses import differences, ready
 
 
 def fsp(
@@ -53,8 +53,8 @@ def fsp(
     _channels(s, t, s_deep, t_deep)
     table, s, t, alive = ready.maps(s, t, mask)
     _, s_deep, t_deep, _ = ready.maps(s_deep, t_deep, mask)
-    difference = _flow(table, s, s_deep) - _flow(table, t, t_deep)
-    return reduction.mean(table, table.mean(difference**2, (1, 2)), alive, weight, count)
+    g_s, g_t = (table.rows(_flow(table, *pair)) for pair in ((s, s_deep), (t, t_deep)))
+    return differences.mean(table, table.mean_squares, g_s, g_t, alive, weight, count)
 
 
 def kdsvd(
@@ -109,8 +109,9 @@ def kdsvd(
     table, s, t, alive = ready.maps(s, t, mask)
     _, s_deep, t_deep, _ = ready.maps(s_deep, t_deep, mask)
     first, deep = _directions(table, s, t, k), _directions(table, s_deep, t_deep, k)
-    r_s, r_t = (_relation(table, a, b) for a, b in zip(first, deep, strict=True))
-    return reduction.mean(table, table.sum((r_s - r_t) ** 2, (1, 2, 3)), alive, weight, count)
+    r_s, r_t = (table.rows(_relation(table, a, b)) for a, b in zip(first, deep, strict=True))
+    mean = differences.mean(table, table.mean_squares, r_s, r_t, alive, weight, count)
+    return mean * r_s.shape[-1]
 
 
 def _channels(s: Any, t: Any, s_deep: Any, t_deep: Any) -> None:
@@ -136,7 +137,7 @@ def _directions(table: Any, s: Any, t: Any, k: int) -> tuple[Any, Any]:
     _, v_s = _right_vectors(table, s, k + 3)
     sigma, v_t = _right_vectors(table, t, k)
     v_t = v_t * _sign(table, _largest(table, v_t))[:, None, :]
-    scale = ready.unit(table, sigma)[:, None, :]
+    scale = table.unit(sigma)[:, None, :]
     return _aligned(table, v_s, v_t) * scale, v_t * scale
 
 

@@ -126,9 +126,8 @@ def cross_entropy(
         raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
     table, s = sides.classes_last(s, axis)
     target, integer = sides.targets(table, target, s, axis)
-    if integer and mask is None and weight is None and not label_smoothing:
-        total, labels = table.total_cross_entropy(s, target)
-        return total / reduction.divisor(table, labels, count)
+    if integer and mask is weight is count is None and not label_smoothing:
+        return table.mean_cross_entropy(s, target)
     known = target != -100 if integer else table.any(target != 0, -1)
     mask = known if mask is None else known & reduction.valid(table, mask, s.shape[:-1])
     (s,) = reduction.only(table, mask, s)

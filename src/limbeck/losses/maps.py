@@ -6,7 +6,7 @@ these losses are samples.
 
 from typing import Any
 
-from limbeck.losses import ready, reduction
+from limbeck.losses import differences, ready, reduction
 
 
 def nst(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = None) -> Any:
@@ -40,7 +40,7 @@ def nst(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = No
         arXiv 1707.01219. The authors' value; weight 50 in common CIFAR-100 settings.
     """
     table, s, t, mask = ready.maps(s, t, mask)
-    s, t = (ready.unit(table, ready.spread(table, x)) for x in ready.pooled(table, s, t))
+    s, t = (table.unit(ready.spread(table, x)) for x in ready.pooled(table, s, t))
     alike = _kernel(table, s, s) + _kernel(table, t, t)
     return reduction.mean(table, alike - 2 * _kernel(table, s, t), mask, weight, count)
 
@@ -77,8 +77,8 @@ def ft(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = Non
     """
     reduction.same_shape(s, t)
     table, s, t, mask = ready.samples(s, t, mask)
-    s, t = (ready.unit(table, table.rows(x)) for x in (s, t))
-    return reduction.mean(table, table.mean(table.abs(s - t), -1), mask, weight, count)
+    s, t = (table.unit(table.rows(x)) for x in (s, t))
+    return differences.mean(table, table.mean_absolute, s, t, mask, weight, count)
 
 
 def cat_kd(
@@ -130,8 +130,9 @@ def cat_kd(
         )
     s, t = (ready.spread(table, table.pool(x, (resolution, resolution))) for x in (s, t))
     if normalise:
-        s, t = ready.unit(table, s), ready.unit(table, t)
-    return reduction.mean(table, table.mean((s - t) ** 2, (1, 2)), mask, weight, count)
+        s, t = table.unit(s), table.unit(t)
+    s, t = table.rows(s), table.rows(t)
+    return differences.mean(table, table.mean_squares, s, t, mask, weight, count)
 
 
 def sad(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = None) -> Any:
@@ -170,7 +171,7 @@ def sad(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = No
     if t.shape != s.shape:
         t = table.bilinear(t, tuple(s.shape[2:]))
     s, t = (table.softmax(table.rows(x)) for x in (s, t))
-    return reduction.mean(table, table.mean((s - t) ** 2, -1), mask, weight, count)
+    return differences.mean(table, table.mean_squares, s, t, mask, weight, count)
 
 
 def _kernel(table: Any, x: Any, y: Any) -> Any:

@@ -7,7 +7,7 @@ of a pair is the `weight` (B,) of its samples.
 from typing import Any
 
 from limbeck import ops
-from limbeck.losses import ready, reduction
+from limbeck.losses import differences, ready
 
 
 def afd(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = None) -> Any:
@@ -55,5 +55,6 @@ def between(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any 
     table = ops.of(s)
     size = (t.shape[2], t.shape[3])
     s = s if tuple(s.shape[2:]) == size else table.pool(s, size)
-    q_s, q_t = (ready.unit(table, table.rows(x)) for x in (s, t))
-    return reduction.mean(table, table.sum((q_s - q_t) ** 2, -1), mask, weight, count)
+    q_s, q_t = (table.unit(table.rows(x)) for x in (s, t))
+    mean = differences.mean(table, table.mean_squares, q_s, q_t, mask, weight, count)
+    return mean * q_s.shape[-1]

@@ -7,7 +7,7 @@ B batch, D width, s projected features of the student and t features of the sour
 from typing import Any
 
 from limbeck import ops
-from limbeck.losses import reduction
+from limbeck.losses import differences, reduction
 
 LAYER_NORM = 1e-5  # joins the variance of a sample, as in the layer norm of torch
 BATCH_NORM = 1e-4  # joins the variance of a feature in the logarithm of the sum
@@ -46,8 +46,8 @@ def vkd(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = No
         source for generative tasks is another loss.
     """
     table, s, t, alive = _features(s, t, mask)
-    items = table.mean(table.huber(s, table.layer_norm(t, LAYER_NORM)), -1)
-    return reduction.mean(table, items, alive, weight, count)
+    t = table.layer_norm(t, LAYER_NORM)
+    return differences.mean(table, table.mean_huber, s, t, alive, weight, count)
 
 
 def srd_logsum(s: Any, t: Any, *, eps: float = 1e-5, mask: Any = None) -> Any:
@@ -85,7 +85,7 @@ def srd_logsum(s: Any, t: Any, *, eps: float = 1e-5, mask: Any = None) -> Any:
         centred / table.sqrt(variance + BATCH_NORM)
         for centred, variance in (_moments(table, x, alive) for x in (s, t))
     )
-    return table.log(_over_samples(table, table.sum((z_s - z_t) ** 4, 1), alive) + eps)
+    return table.log(_over_samples(table, table.sum(table.squares(z_s, z_t) ** 2, 1), alive) + eps)
 
 
 def srd_correlation(s: Any, t: Any, *, eps: float = 1e-5, mask: Any = None) -> Any:

@@ -7,7 +7,7 @@ other axis holds items. A difference of -inf and -inf is no number: leave such c
 
 from typing import Any
 
-from limbeck.losses import reduction, sides
+from limbeck.losses import differences, ready
 from limbeck.losses.features import hint
 
 
@@ -71,5 +71,5 @@ def logit_l1(
         Kim et al., "Comparing Kullback-Leibler divergence and mean squared error loss in knowledge
         distillation", IJCAI 2021, arXiv 2105.08919, compare losses on raw logits; a baseline.
     """
-    table, s, t, mask = sides.outputs(s, t, axis, mask)
-    return reduction.mean(table, table.mean(table.abs(s - t), -1), mask, weight, count)
+    table, s, t, mask = ready.items(s, t, axis, mask)
+    return differences.mean(table, table.mean_absolute, s, t, mask, weight, count, axis)

@@ -31,6 +31,11 @@ def dense(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
     return table, *(table.where(mask[:, None], x, 0) for x in (s, t)), mask
 
 
+def needed(table: Any, mask: Any) -> Any:
+    """A mask, or None where it is seen at once to leave nothing out."""
+    return None if table.visible(mask) and bool(mask.all()) else mask
+
+
 def samples(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
     """The operations, two arrays (B, ...), and which samples count."""
     table = ops.of(s)
@@ -42,21 +47,25 @@ def samples(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def items(s: Any, t: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any]:
-    """The operations, two arrays of one shape with the channels last, and which items count."""
+    """The operations, two arrays of one shape with channels on `axis`, and which items count."""
     reduction.same_shape(s, t)
     table = ops.of(s)
-    s, t = (table.moveaxis(table.float32(x), axis, -1) for x in (s, t))
+    s, t = table.float32(s), table.float32(t)
     if mask is None:
         return table, s, t, None
-    mask = reduction.valid(table, mask, s.shape[:-1])
-    return table, *reduction.only(table, mask, s, t), mask
+    shape = list(s.shape)
+    shape.pop(axis)
+    mask = reduction.valid(table, mask, tuple(shape))
+    counts = table.moveaxis(mask[..., None], -1, axis)
+    return table, *(table.where(counts, x, 0) for x in (s, t)), mask
 
 
-def channels(table: Any, x: Any, s: Any, name: str) -> Any:
-    """One number a channel (C,) beside an array whose channels are last."""
-    if tuple(x.shape) != tuple(s.shape[-1:]):
-        raise ValueError(f"{name} must be of shape {tuple(s.shape[-1:])}, got {tuple(x.shape)}")
-    return table.cast(x, s)
+def channels(table: Any, x: Any, s: Any, axis: int, name: str) -> Any:
+    """One number a channel (C,) beside an array with channels on `axis`."""
+    if tuple(x.shape) != (s.shape[axis],):
+        raise ValueError(f"{name} must be of shape {(s.shape[axis],)}, got {tuple(x.shape)}")
+    behind = -1 - axis if axis < 0 else s.ndim - 1 - axis
+    return table.cast(reduction.widened(table, x, 1 + behind), s)
 
 
 def pooled(table: Any, *maps: Any) -> tuple[Any, ...]:
@@ -68,10 +77,3 @@ def pooled(table: Any, *maps: Any) -> tuple[Any, ...]:
 def spread(table: Any, x: Any) -> Any:
     """Maps (B, C, H, W) as (B, C, H*W)."""
     return table.reshape(x, (x.shape[0], x.shape[1], x.shape[2] * x.shape[3]))
-
-
-def unit(table: Any, x: Any, axis: int = -1) -> Any:
-    """Vectors of an axis at length 1; a dead one stays 0 and has no gradient."""
-    square = table.sum(x**2, axis, keepdims=True)
-    alive = square > 0
-    return x * table.where(alive, 1 / table.sqrt(table.where(alive, square, 1)), 0)

@@ -6,7 +6,7 @@ B samples, D features of a sample (everything but the first axis, flattened); wi
 import math
 from typing import Any
 
-from limbeck.losses import batches, reduction
+from limbeck.losses import batches, differences, reduction
 
 
 def rkd_distance(s: Any, t: Any, *, mask: Any = None) -> Any:
@@ -40,7 +40,8 @@ def rkd_distance(s: Any, t: Any, *, mask: Any = None) -> Any:
     table, s, t, alive = batches.embeddings(s, t, mask)
     n = batches.number(table, alive, s)
     d_s, d_t = (_relative_distances(table, x, alive) for x in (s, t))
-    return table.total_huber(d_s, d_t) / reduction.divisor(table, n * (n - 1), None)
+    pairs = reduction.divisor(table, n * (n - 1), None)
+    return differences.whole(table, table.mean_huber, d_s, d_t, pairs)
 
 
 def rkd_angle(s: Any, t: Any, *, samples: int | None = None, mask: Any = None) -> Any:
@@ -85,9 +86,10 @@ def rkd_angle(s: Any, t: Any, *, samples: int | None = None, mask: Any = None) -
             )
         if samples < math.perm(batch, 3):
             return _sampled_angle(table, s, t, alive, samples)
-    total = table.total_huber(table.cosines(s), table.cosines(t))
-    total = batches.unless_fewer(table, 3, n, total)
-    return total / reduction.divisor(table, n * (n - 1) * (n - 2), None)
+    triples = reduction.divisor(table, n * (n - 1) * (n - 2), None)
+    cos_s, cos_t = (table.cosines(x) for x in (s, t))
+    mean = differences.whole(table, table.mean_huber, cos_s, cos_t, triples)
+    return batches.unless_fewer(table, 3, n, mean)
 
 
 def _relative_distances(table: Any, x: Any, alive: Any) -> Any:

@@ -9,7 +9,7 @@ import math
 from functools import partial
 from typing import Any
 
-from limbeck.losses import ready, reduction
+from limbeck.losses import differences, ready, reduction
 
 BLOCK = 2**24  # similarities at a time: 64 MiB in float32
 INF = float("inf")
@@ -117,7 +117,7 @@ def pairwise(
     if nodes is not None:
         nodes = table.rows(nodes)
         nodes = nodes[:, :, None] & nodes[:, None, :]
-    return reduction.mean(table, (s - t) ** 2, nodes, weight, count)
+    return differences.entries(table, s, t, nodes, weight, count)
 
 
 def ifvd(
@@ -175,7 +175,7 @@ def ifvd(
     members = table.where(valid[..., None], table.one_hot(labels, classes, s), 0)
     members = table.reshape(members, (s.shape[0], math.prod(s.shape[2:]), classes))
     s, t = (_closeness(table, table.where(valid[:, None], x, 0), members) for x in (s, t))
-    items = table.reshape((s - t) ** 2, tuple(valid.shape))
+    items = table.reshape(table.squares(s, t), tuple(valid.shape))
     return reduction.mean(table, items, valid, weight, count)
 
 
@@ -214,7 +214,7 @@ def cirkd(s: Any, t: Any, *, temperature: Any = 0.1, mask: Any = None) -> Any:
     table, s, t, valid = ready.dense(s, t, mask)
     images, pixels = s.shape[0], math.prod(s.shape[2:])
     valid = None if valid is None else table.rows(valid)
-    s, t = (ready.unit(table, _positions(table, x)) for x in (s, t))
+    s, t = (table.unit(_positions(table, x)) for x in (s, t))
     s, t = (table.reshape(x, (images * pixels, x.shape[-1])) for x in (s, t))
     step = max(1, BLOCK // max(1, images * pixels))
     block = partial(_spread, table, (images, pixels), temperature, valid)
@@ -266,7 +266,7 @@ def _similarity(table: Any, x: Any, nodes: Any) -> Any:
     """Cosines of the nodes of (B, C, h, w): (B, n, n)."""
     if nodes is not None:
         x = table.where(nodes[:, None], x, 0)
-    unit = ready.unit(table, ready.spread(table, x), 1)
+    unit = table.unit(ready.spread(table, x), 1)
     return table.matmul(table.moveaxis(unit, 1, 2), unit)
 
 
@@ -275,6 +275,6 @@ def _closeness(table: Any, x: Any, members: Any) -> Any:
     x = _positions(table, x)
     sizes = table.at_least(table.sum(members, 1), 1)
     centres = table.matmul(table.moveaxis(members, 1, 2), x) / sizes[..., None]
-    units = ready.unit(table, x), ready.unit(table, centres)
+    units = table.unit(x), table.unit(centres)
     cosines = table.matmul(units[0], table.moveaxis(units[1], 1, 2))
     return table.sum(cosines * members, -1)

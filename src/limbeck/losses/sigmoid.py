@@ -4,12 +4,11 @@ B batch, C classes or quantities, T temperature, s and t outputs of student and 
 sigmoid. `axis` is where the classes are; every other axis holds items.
 """
 
+import math
 from typing import Any
 
 from limbeck import ops
-from limbeck.losses import reduction, sides
-
-LOWEST = -3e38  # stands for the logarithm of 0 where 0 * -inf would be NaN
+from limbeck.losses import differences, ready, reduction, sides, silent
 
 
 def binary_kl(
@@ -54,10 +53,10 @@ def binary_kl(
         al., "Multi-label knowledge distillation", ICCV 2023, arXiv 2308.06453, for independent
         ones. Their code (penghui-yang/L2D) is the same at T = 1, with probabilities clamped.
     """
-    table, s, t, mask = sides.outputs(s, t, axis, mask)
+    table, s, t, mask = ready.items(s, t, axis, mask)
     sides.positive("temperature", temperature)
-    items = table.sum(table.binary_kl(s / temperature, t / temperature), -1)
-    return reduction.mean(table, items, mask, weight, count) * temperature**2
+    items = table.sum(table.binary_kl(s / temperature, t / temperature), axis)
+    return silent.mean(table, items, mask, weight, count, temperature**2)
 
 
 def binary_cross_entropy(
@@ -97,13 +96,17 @@ def binary_cross_entropy(
         that uses an element mean divides by C as well: C times smaller where all is known; code
         that sums over the batch (penghui-yang/L2D) is B times larger.
     """
-    table, s, target, mask = sides.outputs(s, target, axis, mask)
-    known = target != -100
-    s, target = (table.where(known, x, 0) for x in (s, target))
-    items = table.sum(table.where(known, _surprise(table, s, target), 0), -1)
-    labelled = table.any(known, -1)
-    mask = labelled if mask is None else labelled & mask
-    return reduction.mean(table, items, mask, weight, count)
+    table, s, target, mask = ready.items(s, target, axis, mask)
+    target = table.cast(target, s)
+    known = ready.needed(table, target != -100)
+    if known is None:
+        items = table.binary_cross_entropy(s, target)
+    else:
+        s, target = (table.where(known, x, 0) for x in (s, target))
+        items = table.where(known, table.binary_cross_entropy(s, target), 0)
+        labelled = table.any(known, axis)
+        mask = labelled if mask is None else labelled & mask
+    return reduction.mean(table, table.sum(items, axis), mask, weight, count)
 
 
 def binary_hard(
@@ -129,8 +132,8 @@ def binary_hard(
     Paper:
         Lee, "Pseudo-label", ICML workshop 2013, class by class.
     """
-    table, s, t, mask = sides.outputs(s, t, axis, mask)
-    items = table.sum(_surprise(table, s, table.cast(t > 0, s)), -1)
+    table, s, t, mask = ready.items(s, t, axis, mask)
+    items = table.sum(table.binary_cross_entropy(s, table.cast(t > 0, s)), axis)
     return reduction.mean(table, items, mask, weight, count)
 
 
@@ -173,14 +176,7 @@ def squared_error(
     reduction.same_shape(s, t)
     table = ops.of(s)
     s, t = table.float32(s), table.float32(t)
-    known = ~table.isnan(t)
     if mask is not None:
-        known = known & reduction.valid(table, mask, s.shape)
-    items = (table.where(known, s, 0) - table.where(known, t, 0)) ** 2
-    return reduction.mean(table, items, known, weight, count)
-
-
-def _surprise(table: Any, s: Any, y: Any) -> Any:
-    """-y log sigma(s) - (1 - y) log sigma(-s), elementwise."""
-    yes, no = (table.at_least(table.log_sigmoid(x), LOWEST) for x in (s, -s))
-    return -(y * yes + (1 - y) * no)
+        valid = reduction.valid(table, mask, s.shape)
+        s, t = table.where(valid, s, 0), table.where(valid, t, math.nan)
+    return differences.known_entries(table, s, t, lambda: ~table.isnan(t), mask, weight, count)

@@ -6,7 +6,7 @@ student and source.
 
 from typing import Any
 
-from limbeck.losses import batches, ready, reduction
+from limbeck.losses import batches, differences, ready, reduction
 
 
 def sp(s: Any, t: Any, *, mask: Any = None) -> Any:
@@ -38,8 +38,8 @@ def sp(s: Any, t: Any, *, mask: Any = None) -> Any:
     """
     table, s, t, alive = batches.embeddings(s, t, mask)
     g_s, g_t = (table.unit(batches.gram(table, x)) for x in (s, t))
-    n = batches.number(table, alive, s)
-    return table.total_squares(g_s, g_t) / reduction.divisor(table, n, None)
+    n = reduction.divisor(table, batches.number(table, alive, s), None)
+    return differences.whole(table, table.mean_squares, g_s, g_t, n)
 
 
 def ickd(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = None) -> Any:
@@ -86,8 +86,9 @@ def ickd(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = N
         )
     table, s, t, mask = ready.samples(s, t, mask)
     g_s, g_t = (table.unit(batches.gram(table, _positions(table, x))) for x in (s, t))
-    items = table.mean(table.sum((g_s - g_t) ** 2, -1), -1)
-    return reduction.mean(table, items, mask, weight, count)
+    g_s, g_t = table.rows(g_s), table.rows(g_t)
+    mean = differences.mean(table, table.mean_squares, g_s, g_t, mask, weight, count)
+    return mean * s.shape[1]
 
 
 def _positions(table: Any, x: Any) -> Any:

@@ -13,7 +13,7 @@ import math
 from typing import Any, Literal
 
 from limbeck import ops
-from limbeck.losses import reduction, sides
+from limbeck.losses import ready, reduction, sides, silent
 
 Tail = Literal["bucket", "renormalise", "drop"]
 TAILS = ("bucket", "renormalise", "drop")
@@ -70,7 +70,7 @@ def topk_kl(
     index = table.top(t, k)
     kept_s, kept_t = (kept(table, x / temperature, index, tail) for x in (s, t))
     items = _items(table, kept_s, kept_t, tail)
-    return reduction.mean(table, items, mask, weight, count) * temperature**2
+    return silent.mean(table, items, mask, weight, count, temperature**2)
 
 
 def sparse_kl(
@@ -125,8 +125,9 @@ def sparse_kl(
         s, t, index = reduction.only(table, mask, s, t, index)
     if tail == "bucket" and t.shape[-1] == s.shape[-1]:
         tail = "renormalise"  # nothing is left for a bucket
-    filled = t > LOWEST
-    index = table.where(filled, index, index[..., :1])
+    filled = ready.needed(table, t > LOWEST)
+    if filled is not None:
+        index = table.where(filled, index, index[..., :1])
     kept_s = kept(table, s / temperature, index, tail, filled)
     kept_t = table.concat([t, _rest(table, t)], -1) if tail == "bucket" else t
     items = _items(table, kept_s, kept_t, tail)

@@ -5,9 +5,11 @@ q = softmax(s), p = softmax(t). `axis` is where the classes are; every other axi
 item labelled -100 does not count.
 """
 
+import math
 from typing import Any
 
-from limbeck.losses import reduction, sides
+from limbeck.losses import ready, reduction, sides, silent
+from limbeck.losses.logits import kl
 
 TINY = 1e-30  # keeps 0 / 0 a number
 
@@ -55,15 +57,18 @@ def dkd(
         Zhao et al., "Decoupled knowledge distillation", CVPR 2022, arXiv 2203.08679. The authors'
         code is the same where it is finite: it takes logarithms of probabilities.
     """
-    table, s, t, target, ours, mask = sides.labelled(s, t, target, axis, mask)
+    table, s, t, target, known = _labelled(s, t, target, axis, mask)
     sides.positive("temperature", temperature)
-    s, t = s / temperature, t / temperature
-    rest_s, rest_t = (table.where(ours, -float("inf"), x) for x in (s, t))
+    s, t, index = s / temperature, t / temperature, _index(table, target, known)
+    rest_s, rest_t = (table.put(x, index, -math.inf) for x in (s, t))
     label = (
-        _picked(table, x, target) - table.logsumexp(rest) for x, rest in ((s, rest_s), (t, rest_t))
+        table.take(x, index)[..., 0] - table.logsumexp(rest)
+        for x, rest in ((s, rest_s), (t, rest_t))
     )
-    items = alpha * table.binary_kl(*label) + beta * table.kl(rest_s, rest_t, 1.0)
-    return reduction.mean(table, items, mask, weight, count) * temperature**2
+    square = temperature**2
+    own, others = table.binary_kl(*label), table.kl(rest_s, rest_t, 1.0)
+    items = square * alpha * own + square * beta * others
+    return reduction.mean(table, items, known, weight, count)
 
 
 def nkd(
@@ -95,13 +100,14 @@ def nkd(
         with normalized loss and customized soft labels", ICCV 2023, arXiv 2303.13005. Same scale as
         the authors' code.
     """
-    table, s, t, target, ours, mask = sides.labelled(s, t, target, axis, mask)
+    table, s, t, target, known = _labelled(s, t, target, axis, mask)
     sides.positive("temperature", temperature)
-    rest_s, rest_t = (table.where(ours, -float("inf"), x / temperature) for x in (s, t))
-    sure = _picked(table, table.softmax(t), target)
+    index = _index(table, target, known)
+    rest_s, rest_t = (table.put(x / temperature, index, -math.inf) for x in (s, t))
+    sure = table.take(table.softmax(t), index)[..., 0]
     rest = table.cross_entropy(rest_s, table.softmax(rest_t))
     items = sure * table.cross_entropy(s, target) + gamma * temperature**2 * rest
-    return reduction.mean(table, items, mask, weight, count)
+    return reduction.mean(table, items, known, weight, count)
 
 
 def wsld(
@@ -131,12 +137,12 @@ def wsld(
         perspective", ICLR 2021, arXiv 2102.00650. Their code keeps the entropy of the source: more
         by T^2 * mean_i w_i H(p_i), with the same gradient.
     """
-    table, s, t, target, _, mask = sides.labelled(s, t, target, axis, mask)
+    table, s, t, target, known = _labelled(s, t, target, axis, mask)
     sides.positive("temperature", temperature)
     mine, theirs = (table.cross_entropy(table.detach(x), target) for x in (s, t))
     w = 1 - table.exp(-mine / table.at_least(theirs, TINY))
     items = w * table.kl(s, t, temperature)
-    return reduction.mean(table, items, mask, weight, count) * temperature**2
+    return silent.mean(table, items, known, weight, count, temperature**2)
 
 
 def ban_cwtm(
@@ -165,12 +171,13 @@ def ban_cwtm(
         Furlanello et al., "Born-again neural networks", ICML 2018, arXiv 1805.04770. No code of the
         authors; the method permutes nothing and keeps only the source's confidence.
     """
-    table, s, t, target, _, mask = sides.labelled(s, t, target, axis, mask)
-    w = table.where(mask, table.max(table.softmax(t), -1), 0)
+    table, s, t, target, known = _labelled(s, t, target, axis, mask)
+    w = table.max(table.softmax(t), -1)
+    w = w if known is None else table.where(known, w, 0)
     if count is None:
-        total = table.sum(w)
-        count = table.where(total > 0, total, 1)
-    return reduction.mean(table, w * table.cross_entropy(s, target), mask, weight, count)
+        count = table.at_least(table.sum(w), TINY)
+    items = w * table.cross_entropy(s, target)
+    return reduction.mean(table, items, None if weight is None else known, weight, count)
 
 
 def ps_kd(
@@ -199,10 +206,11 @@ def ps_kd(
         Kim et al., "Self-knowledge distillation with progressive refinement of targets", ICCV 2021,
         arXiv 2006.12000; alpha grows from 0 to 0.8: `Linear(0, 0.8)`. Same scale as their code.
     """
-    table, s, t, target, _, mask = sides.labelled(s, t, target, axis, mask)
+    table, s, t, target, known = _labelled(s, t, target, axis, mask)
     sides.share("alpha", alpha)
-    hard, soft = table.cross_entropy(s, target), table.cross_entropy(s, table.softmax(t))
-    return reduction.mean(table, (1 - alpha) * hard + alpha * soft, mask, weight, count)
+    soft, index = alpha * table.softmax(t), _index(table, target, known)
+    soft = table.put(soft, index, table.take(soft, index) + (1 - alpha))
+    return reduction.mean(table, table.cross_entropy(s, soft), known, weight, count)
 
 
 def tfkd_reg(
@@ -245,16 +253,30 @@ def tfkd_reg(
         2020, arXiv 1909.11723. Their code also averages over classes: C times smaller, which its
         "multiplier" of 10 or 50 makes up for.
     """
-    table, s, _, target, ours, mask = sides.labelled(s, s, target, axis, mask)
+    table, s, _, target, known = _labelled(s, s, target, axis, mask)
     sides.share("correct", correct)
     sides.positive("temperature", temperature)
-    alive = s > -float("inf")
-    others = table.at_least(table.sum(table.cast(alive, s), -1, keepdims=True) - 1, 1)
-    v = table.where(ours, correct, (1 - correct) / others)
-    virtual = table.where(alive, v / temperature, -float("inf"))
-    return reduction.mean(table, table.kl(s, virtual, 1.0), mask, weight, count)
+    alive = ready.needed(table, table.detach(s) != -math.inf)
+    classes = s.shape[-1] if alive is None else table.count(alive, s, -1, keepdims=True)
+    others = (1 - correct) / reduction.divisor(table, classes - 1, None)
+    v = table.put(table.zeros(s.shape, s) + others, _index(table, target, known), correct)
+    v = v / temperature
+    virtual = v if alive is None else table.where(alive, v, -math.inf)
+    return kl(s, virtual, mask=known, weight=weight, count=count)
 
 
-def _picked(table: Any, x: Any, target: Any) -> Any:
-    """x_iy of every item."""
-    return table.take(x, target[..., None])[..., 0]
+def _labelled(s: Any, t: Any, target: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """The operations, both sides, the labels, -100 for items that do not count, and which do.
+
+    All may count: None. The logits of items without a label must be finite.
+    """
+    table, s, t, mask = sides.items(s, t, axis, mask)
+    target = sides.labels(table, target, s)
+    if mask is not None:
+        target = table.where(mask, target, -100)
+    return table, s, t, target, ready.needed(table, target != -100)
+
+
+def _index(table: Any, target: Any, known: Any) -> Any:
+    """The labels (..., 1) as places among the classes, 0 for items that do not count."""
+    return (target if known is None else table.where(known, target, 0))[..., None]

@@ -6,7 +6,7 @@ B batch, N tokens, D width, V vocabulary, s and t of student and source.
 from typing import Any
 
 from limbeck import ops
-from limbeck.losses import ready, reduction
+from limbeck.losses import differences, ready, reduction
 
 
 def uld(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = None) -> Any:
@@ -92,4 +92,5 @@ def vitkd_mimic(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: 
         authors' code sums over tokens too: N times this, with weight 3e-5.
     """
     table, s, t, mask = ready.items(s, t, -1, mask)
-    return reduction.mean(table, table.sum((s - t) ** 2, -1), mask, weight, count)
+    mean = differences.mean(table, table.mean_squares, s, t, mask, weight, count)
+    return mean * s.shape[-1]

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from limbeck import ops
-from limbeck.losses import reduction
+from limbeck.losses import differences, reduction
 from limbeck.losses.embeddings import cosine
 
 
@@ -158,13 +158,13 @@ def tinybert_attention(
     reduction.same_shape(s, t)
     table = ops.of(s)
     s, t = table.float32(s), table.float32(t)
-    pairs = table.minimum(s, t) != -math.inf
     if mask is not None:
         queries, keys = (reduction.valid(table, mask, (s.shape[0], n)) for n in s.shape[2:])
-        pairs = pairs & queries[:, None, :, None] & keys[:, None, None, :]
-    items = (table.where(pairs, s, 0) - table.where(pairs, t, 0)) ** 2
-    valid = reduction.divisor(table, table.count(pairs, items), count)
-    return reduction.mean(table, items, None if weight is None else pairs, weight, valid)
+        pairs = queries[:, None, :, None] & keys[:, None, None, :]
+        s, t = (table.where(pairs, x, -math.inf) for x in (s, t))
+    return differences.known_entries(
+        table, s, t, lambda: table.minimum(s, t) != -math.inf, mask, weight, count
+    )
 
 
 def pkd_bert(

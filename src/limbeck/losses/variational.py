@@ -46,6 +46,6 @@ def vid(
         this.
     """
     table, s, t, mask = ready.items(s, t, axis, mask)
-    variance = ready.channels(table, variance, s, "variance")
-    nats = table.sum((s - t) ** 2 * (1 / variance), -1) + table.sum(table.log(variance))
-    return reduction.mean(table, nats / (2 * s.shape[-1]), mask, weight, count)
+    variance = ready.channels(table, variance, s, axis, "variance")
+    nats = table.sum(table.squares(s, t) * (1 / variance), axis) + table.sum(table.log(variance))
+    return reduction.mean(table, nats / (2 * s.shape[axis]), mask, weight, count)

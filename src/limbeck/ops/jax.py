@@ -73,6 +73,11 @@ def integer(x: Array) -> bool:
     return not jnp.issubdtype(x.dtype, jnp.floating)
 
 
+def visible(x: Array) -> bool:
+    """Whether to look at numbers saves work: not where they may be traced."""
+    return False
+
+
 def boolean(x: Array) -> Array:
     """True where a number is not 0."""
     return x != 0
@@ -108,8 +113,8 @@ def eye(n: int, like: Array) -> Array:
     return jnp.eye(n, dtype=bool)
 
 
-def put(x: Array, index: Array, value: float) -> Array:
-    """`x` with `value` at index[..., k] of the last axis, for every k."""
+def put(x: Array, index: Array, value: float | Array) -> Array:
+    """`x` with `value`, one or (..., K), at index[..., k] of the last axis, for every k."""
     return jnp.put_along_axis(x, index, value, -1, inplace=False)
 
 
@@ -145,12 +150,22 @@ def kl(s: Array, t: Array, temperature: Any) -> Array:
     return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
 
 
-def uncorrelated(x: Array, y: Array, counts: Array, axis: int) -> tuple[Array, Array]:
-    """1 - corr(exp x, exp y) along `axis` over the entries that count; and where neither side is
-    constant, which has no correlation.
+def uncorrelated(x: Array, y: Array) -> tuple[Array, Array]:
+    """The means of 1 - corr(exp x, exp y) over the rows and over the columns of (N, C).
+
+    Entries that are -inf on both sides do not count. What is constant on a side has no correlation,
+    and is no part of the mean.
     """
+    return _apart(x, y, -1), _apart(x, y, -2)
+
+
+def _apart(x: Array, y: Array, axis: int) -> Array:
+    """The mean of 1 - corr(exp x, exp y) along an axis."""
+    counts = jnp.maximum(x, y) != -jnp.inf
     u, v = (_deviations(side, counts, axis) for side in (x, y))
-    return ((u - v) ** 2).sum(axis) / 2, (u != 0).any(axis) & (v != 0).any(axis)
+    known = (u != 0).any(axis) & (v != 0).any(axis)
+    gaps = jnp.where(known, ((u - v) ** 2).sum(axis) / 2, 0)
+    return gaps.sum() / jnp.maximum(known.sum(), 1)
 
 
 def _deviations(x: Array, counts: Array, axis: int) -> Array:
@@ -161,6 +176,11 @@ def _deviations(x: Array, counts: Array, axis: int) -> Array:
     e = jnp.where(counts, e - e.sum(axis, keepdims=True) / n, 0)
     square = (e**2).sum(axis, keepdims=True)
     return e / jnp.sqrt(jnp.where(square > 0, square, 1))
+
+
+def both_kl(s: Array, t: Array, temperature: Any) -> tuple[Array, Array]:
+    """Rows of KL(p || q) and of KL(q || p), p = softmax(t / T), q = softmax(s / T)."""
+    return kl(s, t, temperature), kl(t, s, temperature)
 
 
 def total_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
@@ -177,9 +197,9 @@ def cross_entropy(s: Array, target: Array) -> Array:
     return -(target * jnp.where(target == 0, 0, log_q)).sum(-1)
 
 
-def total_cross_entropy(s: Array, target: Array) -> tuple[Array, Array]:
-    """The sum of the rows against integer targets, and how many of these are not -100."""
-    return cross_entropy(s, target).sum(), (target != -100).sum()
+def mean_cross_entropy(s: Array, target: Array) -> Array:
+    """The mean of the rows whose integer target is not -100; 0 where there is none."""
+    return cross_entropy(s, target).sum() / jnp.maximum((target != -100).sum(), 1)
 
 
 def mean_log_softmax(x: Array) -> Array:
@@ -189,9 +209,9 @@ def mean_log_softmax(x: Array) -> Array:
     return jnp.where(alive, log_q, 0).sum(-1) / alive.sum(-1)
 
 
-def mixed_kl(s: Array, t: Array, share: Any) -> Array:
-    """Rows of KL(p || m), m = share p + (1 - share) q, p = softmax(t), q = softmax(s)."""
-    log_q, log_p = (jnp.maximum(log_softmax(x), LOWEST) for x in (s, t))
+def mixed_kl(s: Array, t: Array, share: Any, temperature: Any) -> Array:
+    """Rows of KL(p || m), m = share p + (1 - share) q, p = softmax(t / T), q = softmax(s / T)."""
+    log_q, log_p = (jnp.maximum(log_softmax(x / temperature), LOWEST) for x in (s, t))
     share = jnp.asarray(share, s.dtype)
     log_share, log_rest = jnp.log(share), jnp.log1p(-share)
     ratio = jnp.logaddexp(log_q - log_p + log_rest, log_share)
@@ -205,6 +225,21 @@ def binary_kl(s: Array, t: Array) -> Array:
         for a, b in ((t, s), (-t, -s))
     )
     return sigmoid(t) * yes + sigmoid(-t) * no
+
+
+def binary_cross_entropy(s: Array, y: Array) -> Array:
+    """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite, accurate at either end."""
+    yes, no = (jnp.maximum(log_sigmoid(x), LOWEST) for x in (s, -s))
+    return -(y * yes + (1 - y) * no)
+
+
+def binary_gap(s: Array, t: Array) -> tuple[Array, Array]:
+    """Elementwise cross-entropy of sigmoid(s) under sigmoid(t), and |sigmoid(t) - sigmoid(s)|.
+
+    Of yes and no what is less likely to t: of the same numbers, but accurate near 1 as well.
+    """
+    p, x = sigmoid(-abs(t)), jnp.where(t > 0, -s, s)
+    return softplus(x) - p * x, abs(p - sigmoid(x))
 
 
 def pool(x: Array, size: tuple[int, int]) -> Array:
@@ -247,10 +282,15 @@ def svd(x: Array) -> tuple[Array, Array]:
     return sigma, v.mT
 
 
-def unit(x: Array) -> Array:
-    """Vectors of the last axis at length 1; one of zeros stays, with a finite gradient."""
-    square = (x**2).sum(-1, keepdims=True)
-    return x / jnp.sqrt(jnp.where(square > 0, square, 1))
+def unit(x: Array, axis: int = -1) -> Array:
+    """Vectors of an axis at length 1; one of zeros stays, and has no gradient."""
+    square = (x**2).sum(axis, keepdims=True)
+    return x / jnp.sqrt(jnp.where(square == 0, jnp.inf, square))
+
+
+def squares(x: Array, y: Array) -> Array:
+    """Elementwise (x - y)**2."""
+    return (x - y) ** 2
 
 
 def huber(x: Array, y: Array) -> Array:
@@ -259,14 +299,23 @@ def huber(x: Array, y: Array) -> Array:
     return jnp.where(d < 1, (x - y) ** 2 / 2, d - 0.5)
 
 
-def total_squares(x: Array, y: Array) -> Array:
-    """The sum of the squared differences."""
-    return ((x - y) ** 2).sum()
+def mean_absolute(x: Array, y: Array, axis: int | None = None) -> Array:
+    """The mean of |x - y| over an axis, or over all entries; 0 of none."""
+    return _mean(jnp.abs(x - y), axis)
 
 
-def total_huber(x: Array, y: Array) -> Array:
-    """The sum of `huber`."""
-    return huber(x, y).sum()
+def mean_squares(x: Array, y: Array, axis: int | None = None) -> Array:
+    """The mean of `squares`, as `mean_absolute`."""
+    return _mean(squares(x, y), axis)
+
+
+def mean_huber(x: Array, y: Array, axis: int | None = None) -> Array:
+    """The mean of `huber`, as `mean_absolute`."""
+    return _mean(huber(x, y), axis)
+
+
+def _mean(x: Array, axis: int | None) -> Array:
+    return x.mean(axis) if x.size else x.sum(axis)
 
 
 def square_distances(x: Array) -> Array:

@@ -67,6 +67,11 @@ def zeros(shape: tuple[int, ...], like: Array) -> Array:
     return np.zeros(shape, like.dtype)
 
 
+def visible(x: Array) -> bool:
+    """Whether to look at numbers saves work: never, as NumPy has no gradient to save."""
+    return False
+
+
 def boolean(x: Array) -> Array:
     """True where a number is not 0."""
     return x != 0
@@ -173,28 +178,46 @@ def kl(s: Array, t: Array, temperature: Any) -> Array:
         return (p * np.where(p > 0, log_p - log_q, 0)).sum(-1)
 
 
-def uncorrelated(x: Array, y: Array, counts: Array, axis: int) -> tuple[Array, Array]:
-    """1 - corr(exp x, exp y) along `axis` over the entries that count; and where neither side is
-    constant, which has no correlation.
+def uncorrelated(x: Array, y: Array) -> tuple[Array, Array]:
+    """The means of 1 - corr(exp x, exp y) over the rows and over the columns of (N, C).
+
+    Entries that are -inf on both sides do not count. What is constant on a side has no correlation,
+    and is no part of the mean.
     """
-    units, n = [], np.maximum(counts.sum(axis, keepdims=True), 1)
-    for side in (x, y):
-        side = np.where(counts, side, LOWEST)
-        e = np.exp(side - np.maximum(side.max(axis, keepdims=True), LOWEST))
-        e = np.where(counts, e - e.sum(axis, keepdims=True) / n, 0)
-        length = np.sqrt((e**2).sum(axis, keepdims=True))
-        units.append(e / np.where(length > 0, length, 1))
-    known = (units[0] != 0).any(axis) & (units[1] != 0).any(axis)
-    return ((units[0] - units[1]) ** 2).sum(axis) / 2, known
+    return _apart(x, y, -1), _apart(x, y, -2)
 
 
-def mixed_kl(s: Array, t: Array, share: Any) -> Array:
-    """Rows of KL(p || m), m = share p + (1 - share) q, p = softmax(t), q = softmax(s)."""
-    log_q, log_p = (np.maximum(log_softmax(x), LOWEST) for x in (s, t))
+def _apart(x: Array, y: Array, axis: int) -> Array:
+    """The mean of 1 - corr(exp x, exp y) along an axis."""
+    counts = np.maximum(x, y) != -np.inf
+    u, v = (_deviations(side, counts, axis) for side in (x, y))
+    known = (u != 0).any(axis) & (v != 0).any(axis)
+    gaps = np.where(known, ((u - v) ** 2).sum(axis) / 2, 0)
+    return gaps.sum() / np.maximum(known.sum(), 1, dtype=gaps.dtype)
+
+
+def _deviations(x: Array, counts: Array, axis: int) -> Array:
+    """exp(x) centred and of unit length; zeros where it is constant."""
+    x = np.where(counts, x, LOWEST)
+    e = np.exp(x - np.maximum(x.max(axis, keepdims=True), LOWEST))
+    n = np.maximum(counts.sum(axis, keepdims=True), 1)
+    e = np.where(counts, e - e.sum(axis, keepdims=True) / n, 0)
+    length = np.sqrt((e**2).sum(axis, keepdims=True))
+    return e / np.where(length > 0, length, 1)
+
+
+def mixed_kl(s: Array, t: Array, share: Any, temperature: Any) -> Array:
+    """Rows of KL(p || m), m = share p + (1 - share) q, p = softmax(t / T), q = softmax(s / T)."""
+    log_q, log_p = (np.maximum(log_softmax(x / temperature), LOWEST) for x in (s, t))
     with np.errstate(divide="ignore"):
         log_share, log_rest = np.log(share), np.log1p(-np.asarray(share))
     ratio = np.logaddexp(log_q - log_p + log_rest, log_share)
     return -(np.exp(log_p) * (ratio - np.logaddexp(log_rest, log_share))).sum(-1)
+
+
+def both_kl(s: Array, t: Array, temperature: Any) -> tuple[Array, Array]:
+    """Rows of KL(p || q) and of KL(q || p), p = softmax(t / T), q = softmax(s / T)."""
+    return kl(s, t, temperature), kl(t, s, temperature)
 
 
 def total_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
@@ -215,9 +238,9 @@ def cross_entropy(s: Array, target: Array) -> Array:
         return -np.where(target == 0, 0, target * log_q).sum(-1)
 
 
-def total_cross_entropy(s: Array, target: Array) -> tuple[Array, Array]:
-    """The sum of the rows against integer targets, and how many of these are not -100."""
-    return cross_entropy(s, target).sum(), (target != -100).sum()
+def mean_cross_entropy(s: Array, target: Array) -> Array:
+    """The mean of the rows whose integer target is not -100; 0 where there is none."""
+    return cross_entropy(s, target).sum() / np.maximum((target != -100).sum(), 1)
 
 
 def mean_log_softmax(x: Array) -> Array:
@@ -234,6 +257,21 @@ def binary_kl(s: Array, t: Array) -> Array:
         for a, b in ((t, s), (-t, -s))
     )
     return sigmoid(t) * yes + sigmoid(-t) * no
+
+
+def binary_cross_entropy(s: Array, y: Array) -> Array:
+    """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite, accurate at either end."""
+    yes, no = (np.maximum(log_sigmoid(x), LOWEST) for x in (s, -s))
+    return -(y * yes + (1 - y) * no)
+
+
+def binary_gap(s: Array, t: Array) -> tuple[Array, Array]:
+    """Elementwise cross-entropy of sigmoid(s) under sigmoid(t), and |sigmoid(t) - sigmoid(s)|.
+
+    Of yes and no what is less likely to t: of the same numbers, but accurate near 1 as well.
+    """
+    p, x = sigmoid(-abs(t)), np.where(t > 0, -s, s)
+    return softplus(x) - p * x, abs(p - sigmoid(x))
 
 
 def pool(x: Array, size: tuple[int, int]) -> Array:
@@ -283,10 +321,15 @@ def svd(x: Array) -> tuple[Array, Array]:
     return sigma, v.swapaxes(-1, -2)
 
 
-def unit(x: Array) -> Array:
-    """Vectors of the last axis at length 1; one of zeros stays, with a finite gradient."""
-    length = np.linalg.norm(x, axis=-1, keepdims=True)
-    return x / np.where(length > 0, length, 1)
+def unit(x: Array, axis: int = -1) -> Array:
+    """Vectors of an axis at length 1; one of zeros stays."""
+    length = np.linalg.norm(x, axis=axis, keepdims=True)
+    return x / np.where(length == 0, np.inf, length)
+
+
+def squares(x: Array, y: Array) -> Array:
+    """Elementwise (x - y)**2."""
+    return (x - y) ** 2
 
 
 def huber(x: Array, y: Array) -> Array:
@@ -295,14 +338,23 @@ def huber(x: Array, y: Array) -> Array:
     return np.where(d < 1, d**2 / 2, d - 0.5)
 
 
-def total_squares(x: Array, y: Array) -> Array:
-    """The sum of the squared differences."""
-    return ((x - y) ** 2).sum()
+def mean_absolute(x: Array, y: Array, axis: int | None = None) -> Array:
+    """The mean of |x - y| over an axis, or over all entries; 0 of none."""
+    return _mean(np.abs(x - y), axis)
 
 
-def total_huber(x: Array, y: Array) -> Array:
-    """The sum of `huber`."""
-    return huber(x, y).sum()
+def mean_squares(x: Array, y: Array, axis: int | None = None) -> Array:
+    """The mean of `squares`, as `mean_absolute`."""
+    return _mean(squares(x, y), axis)
+
+
+def mean_huber(x: Array, y: Array, axis: int | None = None) -> Array:
+    """The mean of `huber`, as `mean_absolute`."""
+    return _mean(huber(x, y), axis)
+
+
+def _mean(x: Array, axis: int | None) -> Array:
+    return x.mean(axis) if x.size else x.sum(axis)
 
 
 def square_distances(x: Array) -> Array:

@@ -43,6 +43,11 @@ def cast(x: Array, like: Array) -> Array:
     return tf.cast(x, like.dtype)
 
 
+def visible(x: Array) -> bool:
+    """Whether to look at numbers saves work: not where they may be traced."""
+    return False
+
+
 def boolean(x: Array) -> Array:
     """True where a number is not 0."""
     return tf.cast(x, tf.bool)
@@ -50,7 +55,7 @@ def boolean(x: Array) -> Array:
 
 def size(x: Array, axis: int | None = None) -> Any:
     """How many entries, of an axis or in all; in the type of `x` where the graph does not know."""
-    shape = x.shape if axis is None else x.shape[axis : axis + 1]
+    shape = x.shape if axis is None else x.shape[axis:][:1]
     if shape.is_fully_defined():
         return shape.num_elements()
     return tf.cast(tf.size(x) if axis is None else tf.shape(x)[axis], x.dtype)
@@ -186,13 +191,22 @@ def kl(s: Array, t: Array, temperature: Any) -> Array:
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), -1)
 
 
-def uncorrelated(x: Array, y: Array, counts: Array, axis: int) -> tuple[Array, Array]:
-    """1 - corr(exp x, exp y) along `axis` over the entries that count; and where neither side is
-    constant, which has no correlation.
+def uncorrelated(x: Array, y: Array) -> tuple[Array, Array]:
+    """The means of 1 - corr(exp x, exp y) over the rows and over the columns of (N, C).
+
+    Entries that are -inf on both sides do not count. What is constant on a side has no correlation,
+    and is no part of the mean.
     """
+    return _apart(x, y, -1), _apart(x, y, -2)
+
+
+def _apart(x: Array, y: Array, axis: int) -> Array:
+    """The mean of 1 - corr(exp x, exp y) along an axis."""
+    counts = tf.maximum(x, y) != -float("inf")
     u, v = (_deviations(side, counts, axis) for side in (x, y))
     known = tf.reduce_any(u != 0, axis) & tf.reduce_any(v != 0, axis)
-    return tf.reduce_sum((u - v) ** 2, axis) / 2, known
+    gaps = where(known, tf.reduce_sum((u - v) ** 2, axis) / 2, 0)
+    return tf.reduce_sum(gaps) / at_least(count(known, x), 1)
 
 
 def _deviations(x: Array, counts: Array, axis: int) -> Array:
@@ -203,6 +217,11 @@ def _deviations(x: Array, counts: Array, axis: int) -> Array:
     e = where(counts, e - tf.reduce_sum(e, axis, keepdims=True) / n, 0)
     square = tf.reduce_sum(e**2, axis, keepdims=True)
     return e / tf.sqrt(where(square > 0, square, 1))
+
+
+def both_kl(s: Array, t: Array, temperature: Any) -> tuple[Array, Array]:
+    """Rows of KL(p || q) and of KL(q || p), p = softmax(t / T), q = softmax(s / T)."""
+    return kl(s, t, temperature), kl(t, s, temperature)
 
 
 def total_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
@@ -219,9 +238,9 @@ def cross_entropy(s: Array, target: Array) -> Array:
     return -tf.reduce_sum(target * where(target == 0, 0, log_q), -1)
 
 
-def total_cross_entropy(s: Array, target: Array) -> tuple[Array, Array]:
-    """The sum of the rows against integer targets, and how many of these are not -100."""
-    return tf.reduce_sum(cross_entropy(s, target)), count(target != -100, s)
+def mean_cross_entropy(s: Array, target: Array) -> Array:
+    """The mean of the rows whose integer target is not -100; 0 where there is none."""
+    return tf.reduce_sum(cross_entropy(s, target)) / at_least(count(target != -100, s), 1)
 
 
 def mean_log_softmax(x: Array) -> Array:
@@ -231,9 +250,9 @@ def mean_log_softmax(x: Array) -> Array:
     return tf.reduce_sum(where(alive, log_q, 0), -1) / count(alive, x, -1)
 
 
-def mixed_kl(s: Array, t: Array, share: Any) -> Array:
-    """Rows of KL(p || m), m = share p + (1 - share) q, p = softmax(t), q = softmax(s)."""
-    log_q, log_p = (tf.maximum(log_softmax(x), LOWEST) for x in (s, t))
+def mixed_kl(s: Array, t: Array, share: Any, temperature: Any) -> Array:
+    """Rows of KL(p || m), m = share p + (1 - share) q, p = softmax(t / T), q = softmax(s / T)."""
+    log_q, log_p = (tf.maximum(log_softmax(x / temperature), LOWEST) for x in (s, t))
     share = tf.cast(share, s.dtype)
     log_share, log_rest = tf.math.log(share), tf.math.log1p(-share)
     ratio = _logaddexp(log_q - log_p + log_rest, log_share)
@@ -252,6 +271,21 @@ def binary_kl(s: Array, t: Array) -> Array:
         for a, b in ((t, s), (-t, -s))
     )
     return tf.sigmoid(t) * yes + tf.sigmoid(-t) * no
+
+
+def binary_cross_entropy(s: Array, y: Array) -> Array:
+    """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite, accurate at either end."""
+    yes, no = (tf.maximum(log_sigmoid(x), LOWEST) for x in (s, -s))
+    return -(y * yes + (1 - y) * no)
+
+
+def binary_gap(s: Array, t: Array) -> tuple[Array, Array]:
+    """Elementwise cross-entropy of sigmoid(s) under sigmoid(t), and |sigmoid(t) - sigmoid(s)|.
+
+    Of yes and no what is less likely to t: of the same numbers, but accurate near 1 as well.
+    """
+    p, x = sigmoid(-abs(t)), tf.where(t > 0, -s, s)
+    return softplus(x) - p * x, abs(p - sigmoid(x))
 
 
 def pool(x: Array, size: tuple[int, int]) -> Array:
@@ -297,10 +331,15 @@ def svd(x: Array) -> tuple[Array, Array]:
     return sigma, v
 
 
-def unit(x: Array) -> Array:
-    """Vectors of the last axis at length 1; one of zeros stays, with a finite gradient."""
-    square = tf.reduce_sum(x**2, -1, keepdims=True)
-    return x / tf.sqrt(where(square > 0, square, 1))
+def unit(x: Array, axis: int = -1) -> Array:
+    """Vectors of an axis at length 1; one of zeros stays, and has no gradient."""
+    square = tf.reduce_sum(x**2, axis, keepdims=True)
+    return x / tf.sqrt(where(square == 0, float("inf"), square))
+
+
+def squares(x: Array, y: Array) -> Array:
+    """Elementwise (x - y)**2."""
+    return (x - y) ** 2
 
 
 def huber(x: Array, y: Array) -> Array:
@@ -309,14 +348,23 @@ def huber(x: Array, y: Array) -> Array:
     return tf.where(d < 1, (x - y) ** 2 / 2, d - 0.5)
 
 
-def total_squares(x: Array, y: Array) -> Array:
-    """The sum of the squared differences."""
-    return tf.reduce_sum((x - y) ** 2)
+def mean_absolute(x: Array, y: Array, axis: int | None = None) -> Array:
+    """The mean of |x - y| over an axis, or over all entries; 0 of none."""
+    return _mean(tf.abs(x - y), axis)
 
 
-def total_huber(x: Array, y: Array) -> Array:
-    """The sum of `huber`."""
-    return tf.reduce_sum(huber(x, y))
+def mean_squares(x: Array, y: Array, axis: int | None = None) -> Array:
+    """The mean of `squares`, as `mean_absolute`."""
+    return _mean(squares(x, y), axis)
+
+
+def mean_huber(x: Array, y: Array, axis: int | None = None) -> Array:
+    """The mean of `huber`, as `mean_absolute`."""
+    return _mean(huber(x, y), axis)
+
+
+def _mean(x: Array, axis: int | None) -> Array:
+    return tf.reduce_sum(x, axis) / at_least(tf.cast(size(x, axis), x.dtype), 1)
 
 
 def square_distances(x: Array) -> Array:

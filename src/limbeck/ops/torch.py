@@ -10,17 +10,28 @@ from torch.autograd.function import once_differentiable
 from torch.nn._reduction import get_enum
 from torch.utils.checkpoint import checkpoint
 
+from limbeck.ops.torch_binary import binary_cross_entropy as binary_cross_entropy
+from limbeck.ops.torch_binary import binary_gap as binary_gap
+from limbeck.ops.torch_binary import binary_kl as binary_kl
+from limbeck.ops.torch_correlations import uncorrelated as uncorrelated
+from limbeck.ops.torch_directions import both_kl as both_kl
+from limbeck.ops.torch_entropy import cross_entropy as cross_entropy
+from limbeck.ops.torch_errors import huber as huber
+from limbeck.ops.torch_errors import mean_absolute as mean_absolute
+from limbeck.ops.torch_errors import mean_huber as mean_huber
+from limbeck.ops.torch_errors import mean_squares as mean_squares
+from limbeck.ops.torch_errors import squares as squares
 from limbeck.ops.torch_mixtures import LOWEST
 from limbeck.ops.torch_mixtures import mixed_kl as mixed_kl
-from limbeck.ops.torch_mixtures import uncorrelated as uncorrelated
 from limbeck.ops.torch_samples import cosines as cosines
 from limbeck.ops.torch_samples import dots as dots
 from limbeck.ops.torch_samples import nce as nce
 from limbeck.ops.torch_samples import square_distances as square_distances
+from limbeck.ops.torch_unit import unit as unit
 
 Axis = int | tuple[int, ...] | None
 PRECISE = (torch.float32, torch.float64)
-SUM = get_enum("sum")
+MEAN, SUM = get_enum("mean"), get_enum("sum")
 nll = torch.ops.aten.nll_loss_forward.default
 
 abs = torch.abs
@@ -61,6 +72,11 @@ def eps(x: Tensor) -> float:
 
 def integer(x: Tensor) -> bool:
     return not x.is_floating_point()
+
+
+def visible(x: Tensor) -> bool:
+    """Whether to look at numbers saves work: on a CPU outside of graphs, where nothing waits."""
+    return x.is_cpu and not torch.compiler.is_compiling()
 
 
 def boolean(x: Tensor) -> Tensor:
@@ -142,8 +158,8 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(-1, index)
 
 
-def put(x: Tensor, index: Tensor, value: float) -> Tensor:
-    """`x` with `value` at index[..., k] of the last axis, for every k."""
+def put(x: Tensor, index: Tensor, value: float | Tensor) -> Tensor:
+    """`x` with `value`, one or (..., K), at index[..., k] of the last axis, for every k."""
     return x.scatter(-1, index, value)
 
 
@@ -244,19 +260,17 @@ def _gradients(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 _first_gradients = once_differentiable(_gradients)
 
 
-def cross_entropy(s: Tensor, target: Tensor) -> Tensor:
-    """Rows of -sum_c target_c log softmax(s)_c; an integer target of -100 gives 0."""
-    if target.is_floating_point():
-        return -(target * log_softmax(s).masked_fill(target == 0, 0)).sum(-1)
-    flat = F.cross_entropy(s.flatten(0, -2), target.flatten(), reduction="none")
-    return flat.view(target.shape)
-
-
-def total_cross_entropy(s: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum of the rows against integer targets, and how many of these are not -100."""
+def mean_cross_entropy(s: Tensor, target: Tensor) -> Tensor:
+    """The mean of the rows whose integer target is not -100; 0 where there is none."""
     if s.ndim > 2:
         s, target = s.flatten(0, -2), target.flatten()
-    return nll(torch.log_softmax(s, -1), target, None, SUM, -100)
+    log_q = torch.log_softmax(s, -1)
+    if s.is_cpu and not torch.compiler.is_compiling():  # looking waits for nothing
+        mean, labels = nll(log_q, target, None, MEAN, -100)
+        if labels:
+            return mean
+    total, labels = nll(log_q, target, None, SUM, -100)
+    return total / labels.clamp(min=1)
 
 
 def log_softmax(x: Tensor) -> Tensor:
@@ -281,32 +295,6 @@ def mean_log_softmax(x: Tensor) -> Tensor:
     log_q = torch.log_softmax(x, -1)
     alive = ~log_q.isneginf()
     return torch.where(alive, log_q, 0).sum(-1) / alive.sum(-1)
-
-
-def binary_kl(s: Tensor, t: Tensor) -> Tensor:
-    """Elementwise KL(Bernoulli(sigmoid(t)) || Bernoulli(sigmoid(s)))."""
-    return _BinaryKL.apply(s, t)
-
-
-class _BinaryKL(torch.autograd.Function):
-    """`binary_kl` whose gradient is exactly 0 at equality, and finite where both sides are -inf."""
-
-    @staticmethod
-    def forward(ctx: Any, s: Tensor, t: Tensor) -> Tensor:
-        p, not_p, q, not_q = (x.sigmoid() for x in (t, -t, s, -s))
-        log_p, log_not_p, log_q, log_not_q = (
-            F.logsigmoid(x).clamp_(min=LOWEST) for x in (t, -t, s, -s)
-        )
-        yes, no = log_p - log_q, log_not_p - log_not_q
-        ctx.save_for_backward(q * not_p - p * not_q, p * not_p * (yes - no))
-        return p * yes + not_p * no
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
-        ctx: Any, *grad_outputs: Any
-    ) -> tuple[Tensor, ...]:
-        return tuple(by * grad_outputs[0] for by in ctx.saved_tensors)
 
 
 def pool(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -342,27 +330,6 @@ def svd(x: Tensor) -> tuple[Tensor, Tensor]:
     """Singular values (..., R) and right singular vectors (..., D, R) of matrices (..., N, D)."""
     _, sigma, v = torch.linalg.svd(x, full_matrices=False)
     return sigma, v.mT
-
-
-def unit(x: Tensor) -> Tensor:
-    """Vectors of the last axis at length 1; one of zeros stays, with a finite gradient."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x / length.masked_fill(length == 0, 1)
-
-
-def huber(x: Tensor, y: Tensor) -> Tensor:
-    """Elementwise: d**2 / 2 up to |d| = 1, |d| - 1/2 beyond."""
-    return F.smooth_l1_loss(x, y, reduction="none")
-
-
-def total_squares(x: Tensor, y: Tensor) -> Tensor:
-    """The sum of the squared differences."""
-    return F.mse_loss(x, y, reduction="sum")
-
-
-def total_huber(x: Tensor, y: Tensor) -> Tensor:
-    """The sum of `huber`."""
-    return F.smooth_l1_loss(x, y, reduction="sum")
 
 
 def rows(x: Tensor) -> Tensor:

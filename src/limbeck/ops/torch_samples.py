@@ -38,7 +38,8 @@ class _SquareDistances(torch.autograd.Function):
     ) -> Tensor:
         (centred,), (g,) = ctx.saved_tensors, grad_outputs
         both = (g + g.mT).to(centred.dtype)
-        return (both.sum(1, keepdim=True) * centred - both @ centred).mul_(2).to(g.dtype)
+        own = both.sum(1, keepdim=True) * centred
+        return own.addmm_(both, centred, beta=2, alpha=-2).to(g.dtype)
 
 
 def cosines(square: Tensor) -> Tensor:

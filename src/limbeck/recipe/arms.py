@@ -3,24 +3,36 @@
 from typing import Any
 
 from limbeck.errors import LimbeckError, RecipeError, close
+from limbeck.recipe.kinds import Composed, EnsembleSource
 from limbeck.recipe.methods import Method
-from limbeck.recipe.schema import Recipe
+from limbeck.recipe.schema import Model, Recipe, Teacher
 from limbeck.recipe.terms import Term
 from limbeck.recipe.text import set_value, validate
+from limbeck.recipe.whole import reads_exits
 
 LABELS, HARD, DISTILLED = "labels only", "hard pseudo-labels", "distilled"
+DIRECT, MUTUAL = "distilled directly", "mutual"
 
 
 def arms_of(recipe: Recipe) -> dict[str, Recipe]:
     """The arms of every comparison, and those that the recipe names.
 
-    Pseudo-labels are the teacher's decisions, so that a task of numbers has no such arm.
+    Pseudo-labels are the decisions of networks that teach, so that a task of numbers has no such
+    arm, nor has a student that teaches itself. A chain has one beside it in which its teacher
+    teaches the student directly. Students that teach one another are beside the same students, each
+    of which learns from labels alone.
 
     All have the same student and the same steps and images a step; those that train on the same
     images see them in the same order.
     """
-    decided = {} if recipe.asked.hard is None else {HARD: pseudo_labels(recipe, recipe.asked.hard)}
-    arms = {LABELS: labels_only(recipe), **decided, DISTILLED: recipe}
+    alone, hard = recipe.model_copy(update={"chain": None}), recipe.asked.hard
+    born_again = recipe.chain is not None and recipe.teacher is None
+    if all(isinstance(entry, Term) and entry.is_truth for entry in recipe.objective):
+        raise LimbeckError("a comparison needs a teacher's term in the objective")
+    decided = {} if hard is None or not deciders(alone) else {HARD: pseudo_labels(alone, hard)}
+    directly = {} if recipe.chain is None or born_again else {DIRECT: alone}
+    whole = {MUTUAL if recipe.students else DISTILLED: recipe}
+    arms = {LABELS: labels_only(recipe), **decided, **directly, **whole}
     for name, overrides in recipe.compare.arms.items():
         if name in arms:
             raise LimbeckError(f"compare.arms: {name!r} is an arm of every comparison already")
@@ -37,36 +49,66 @@ def labels_only(recipe: Recipe) -> Recipe:
     kept = truths(recipe) or [Term(loss="truth")]
     data = recipe.data.model_copy(update={"unlabelled": False})
     whole = weighted(kept, 1.0)
-    return recipe.model_copy(update={"objective": whole, "data": data, "teacher": None})
+    alone = {"teacher": None, "sources": {}, "chain": None, "dense": None, **without_exits(recipe)}
+    own = {"objective": whole, "data": data, "teach": "each"}
+    return recipe.model_copy(update={**own, **alone})
 
 
 def pseudo_labels(recipe: Recipe, loss: str) -> Recipe:
-    """The teacher's decisions in place of everything else that it would teach.
+    """What the networks that teach decide, in place of everything else that is taught.
 
-    They have the weight of the first loss that they replace. A method's weight is one for values of
-    its own size, so that in place of methods alone they share 1 equally with the truth, as in
-    `limbeck.methods.hard`.
+    Of several it is what their mean decides. They have the weight of the first loss that they
+    replace. A method's weight is one for values of its own size, so that in place of methods alone
+    they share 1 equally with the truth, as in `limbeck.methods.hard`.
     """
-    kept = truths(recipe)
-    taught = [
-        entry for entry in recipe.objective if isinstance(entry, Method) or not entry.is_truth
-    ]
-    if not taught:
-        raise LimbeckError("a comparison needs a teacher's term in the objective")
-    terms = [term for term in taught if isinstance(term, Term)]
+    kept, who = truths(recipe), deciders(recipe)
+    source, sources = who[0], recipe.sources
+    if len(who) > 1:
+        source = "teachers" if "teachers" not in sources else "all-teachers"
+        mean = "probabilities" if recipe.asked.exclusive else "logits"
+        sources = {**sources, source: EnsembleSource(kind="ensemble", of=who, mean=mean)}
+    whole = recipe.model_copy(update={"sources": sources, **without_exits(recipe)})
+    taught = [entry for entry in recipe.objective if isinstance(entry, Term) and not entry.is_truth]
+    terms = [term for term in taught if term.source in who]
     if not terms:
-        share, source = 1 / (1 + len(kept)), "teacher" if recipe.teacher else "student"
+        share = 1 / (1 + len(kept))
         hard = Term(loss=loss, weight=share, source=source)
-        return recipe.model_copy(update={"objective": [*weighted(kept, share), hard]})
+        return whole.model_copy(update={"objective": [*weighted(kept, share), hard]})
     output = next((term.student or term.at for term in terms if term.of_output), None)
     size = {"weight": terms[0].weight, "balance": terms[0].balance if kept else None}
-    hard = Term(loss=loss, at=output, source=terms[0].source, **size)
-    return recipe.model_copy(update={"objective": [*kept, hard]})
+    hard = bare(Term(loss=loss, at=output, source=source, **size), recipe)
+    return whole.model_copy(update={"objective": [*kept, hard]})
+
+
+def deciders(recipe: Recipe) -> list[str]:
+    """The sources that the objective reads and that are networks, or made of networks alone."""
+    read = [name for entry in recipe.objective for name in entry.asks]
+    return [name for name in dict.fromkeys(read) if decides(recipe, name)]
+
+
+def decides(recipe: Recipe, name: str) -> bool:
+    block = recipe.teachers().get(name)
+    if isinstance(block, Composed):
+        return all(decides(recipe, member) for member in block.of)
+    return isinstance(block, Teacher)
+
+
+def without_exits(recipe: Recipe) -> dict[str, Model]:
+    """The plain student, which an arm without their terms trains."""
+    return {"student": recipe.student.model_copy(update={"exits": None})}
+
+
+def bare(term: Term, recipe: Recipe) -> Term:
+    """A term of the output of a student with exits, as one of the plain student's."""
+    field = (term.student or term.at or "").startswith("output.")
+    exits = recipe.student.exits is not None
+    return term.model_copy(update={"student": None, "at": None}) if exits and field else term
 
 
 def truths(recipe: Recipe) -> list[Term]:
-    """The terms of the labels; that of a method becomes one of its own."""
-    return [term for entry in recipe.objective if (term := truth_of(entry)) is not None]
+    """The terms of the labels; that of a method becomes one of its own, those of exits go."""
+    found = [term for entry in recipe.objective if (term := truth_of(entry)) is not None]
+    return [bare(term, recipe) for term in found if not reads_exits(term)]
 
 
 def truth_of(entry: Term | Method) -> Term | None:

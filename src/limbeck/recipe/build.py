@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from limbeck.check.answers import called
 from limbeck.checkpoint import load_weights
 from limbeck.data import Images, Loader, carve, derive, open_images, same_classes, withhold
 from limbeck.distiller import Distiller
 from limbeck.errors import LimbeckError
+from limbeck.exits import Exits, find, without
 from limbeck.inputs import Preprocess
 from limbeck.models import (
     ClassMap,
@@ -25,12 +27,14 @@ from limbeck.modes import evaluating
 from limbeck.objective import Objective
 from limbeck.reader import Reader
 from limbeck.recipe.schema import Data, Model, Recipe, Teacher
-from limbeck.recipe.setting import Setting
+from limbeck.recipe.sources import sources_of
+from limbeck.recipe.students import mutual
 from limbeck.recipe.text import dump
+from limbeck.schemes.guided import dense
 from limbeck.sources import Frozen, Recorded, Source
-from limbeck.taps import describe
+from limbeck.taps import describe, modules_of
 from limbeck.tasks import CLASSIFICATION, Task
-from limbeck.train import Job, Training
+from limbeck.train import Job, Learner, Training
 from limbeck.train.loop import prepare
 from limbeck.train.ranks import Ranks
 from limbeck.train.run import Run
@@ -75,7 +79,7 @@ def open_splits(data: Data, seed: int, task: Task = CLASSIFICATION) -> Splits:
     same_classes(train, valid)
     same_classes(train, test, "test")
     if data.labels is not None:
-        train = withhold(train, data.labels, seed)
+        train = withhold(train, data.labels, seed if data.labels_seed is None else data.labels_seed)
     return Splits(train, valid, test)
 
 
@@ -117,13 +121,29 @@ def student_reader(recipe: Recipe, images: Images) -> Reader:
             f"the student must answer with the data's {classes} classes, got {count}; "
             "set student.fit_head: true"
         )
-    return Reader(made, inputs=view)
+    if block.exits is None:
+        return Reader(made, inputs=view)
+    torch.manual_seed(derive(recipe.seed, "exits"))
+    return with_exits(made, view, block.exits, view(images.fetch(torch.tensor([0]))))
 
 
-def teacher_source(block: Teacher, recipe: Recipe, images: Images) -> Source:
-    """The frozen teacher, its classes mapped to the data's, its answers remembered on request."""
+def with_exits(model: nn.Module, view: Preprocess, at: int | list[str], inputs: Tensor) -> Reader:
+    """A student with exits, whose layers and output have the names that they have without."""
+    places = find(model, inputs, at) if isinstance(at, int) else at
+    if isinstance(at, int) and len(places) != at + 1:
+        raise LimbeckError(
+            f"student.exits: {at} exits were asked for, but places were found for "
+            f"{len(places) - 1}, {places[:-1]}; name them, or ask for as many"
+        )
+    names = {path: f"model.{path}" for path in modules_of(model) if path}
+    made = Exits(model, inputs, places)
+    return Reader(made, inputs=view, names={**names, "output": "output.logits"})
+
+
+def teacher_source(block: Teacher, recipe: Recipe, images: Images, name: str = "teacher") -> Source:
+    """A frozen teacher, its classes mapped to the data's, its answers remembered on request."""
     count = len(block.classes) if block.classes else len(images.classes)
-    made = network(block, count, derive(recipe.seed, "teacher"))
+    made = network(block, count, derive(recipe.seed, name))
     own = preprocess_of(made, block.model, block.pretrained)
     view = block.preprocess(own, block.channels_last)
     mapped = mapping(block, outputs(made, view, images), images.classes)
@@ -156,9 +176,16 @@ def mapping(block: Teacher, count: int, ours: tuple[str, ...]) -> ClassMap | Non
 
 def objective_of(recipe: Recipe, sources: Mapping[str, Source], samples: int) -> Objective:
     """The objective, what its methods train besides the student drawn from the seed."""
-    modules = sources["teacher"].modules() if "teacher" in sources else [None]
+
+    def taught_by(name: str) -> Objective:
+        modules = sources[name].modules() if name in sources else []
+        return recipe.sum(recipe.setting(modules[0] if modules else None, samples))
+
     torch.manual_seed(derive(recipe.seed, "objective"))
-    return recipe.sum(Setting(recipe.asked, modules[0], samples))
+    if recipe.dense is None:
+        return taught_by("teacher")
+    seed = derive(recipe.seed, "drop")
+    return dense(taught_by, recipe.dense.of, drop=recipe.dense.drop, seed=seed)
 
 
 def outputs(model: nn.Module, view: Preprocess, images: Images) -> int:
@@ -200,6 +227,7 @@ def loader_of(recipe: Recipe, images: Images, ranks: Ranks, settings: Training) 
     """Training batches; an epoch has as many steps with labelled images alone as with all."""
     data = recipe.data
     labelled_only = not data.unlabelled and len(images.labelled) < len(images)
+    different = settings.batch_size // (2 if data.pairs else 1)
     return Loader(
         images,
         settings.batch_size,
@@ -207,8 +235,10 @@ def loader_of(recipe: Recipe, images: Images, ranks: Ranks, settings: Training) 
         augment=data.augment.augment(),
         mix=data.augment.mix(),
         views=data.views,
+        students=len(recipe.students or ()) if data.own_views else 1,
+        pairs=data.pairs,
         labelled_only=labelled_only,
-        steps_per_epoch=max(len(images) // settings.batch_size, 1) if labelled_only else None,
+        steps_per_epoch=max(len(images) // different, 1) if labelled_only else None,
         rank=ranks.rank,
         world=ranks.world,
         workers=data.workers,
@@ -221,7 +251,7 @@ class Built:
 
     recipe: Recipe
     splits: Splits
-    distiller: Distiller
+    distiller: Learner
     loader: Loader
     device: torch.device
 
@@ -250,37 +280,51 @@ def assemble(recipe: Recipe, ranks: Ranks, splits: Splits | None = None) -> Buil
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
     splits = splits or open_splits(recipe.data, recipe.seed, recipe.asked)
-    reader = student_reader(recipe, splits.train)
-    sources = {}
-    if recipe.teacher is not None:
-        sources["teacher"] = teacher_source(recipe.teacher, recipe, splits.train)
     return Built(
         recipe,
         splits,
-        Distiller(reader, sources, objective_of(recipe, sources, len(splits.train))),
+        learner_of(recipe, splits.train),
         loader_of(recipe, splits.train, ranks, recipe.train),
         device_of(recipe.train, ranks),
     )
 
 
+def learner_of(recipe: Recipe, images: Images) -> Learner:
+    """The student with its sources and its objective, or the students with theirs."""
+    if recipe.students is not None:
+        objective = objective_of(recipe, {}, len(images))
+        return mutual(recipe, objective, lambda one: student_reader(one, images))
+    reader = student_reader(recipe, images)
+
+    def ask(name: str, block: Teacher) -> Source:
+        return teacher_source(block, recipe, images, name)
+
+    sources = sources_of(recipe, reader, images, ask)
+    return Distiller(reader, sources, objective_of(recipe, sources, len(images)))
+
+
 def doubts(built: Built) -> list[str]:
     """What about a teacher is probably not meant."""
-    block = built.recipe.teacher
-    if block is None:
-        return []
     found = []
-    if not (block.pretrained or block.checkpoint or block.fit):
-        found.append(
-            f"the teacher {block.model} has fresh weights, unless it loads its own: name "
-            "teacher.pretrained, teacher.checkpoint or teacher.fit"
-        )
-    teacher = sum(map(size, built.distiller.sources["teacher"].modules()))
-    student = size(built.distiller.student)
-    if student > teacher:
-        found.append(
-            f"the student has {student:,} parameters and its teacher {teacher:,}: are they swapped?"
-        )
+    student = size(without(built.distiller.student))
+    for name, block in built.recipe.networks().items():
+        key = name if block is built.recipe.teacher else f"sources.{name}"
+        if not (block.pretrained or block.checkpoint or block.fit):
+            found.append(
+                f"{called(name)} {block.model} has fresh weights, unless it loads its own: name "
+                f"{key}.pretrained, {key}.checkpoint or {key}.fit"
+            )
+        teacher = sum(map(size, built.distiller.sources[name].modules()))
+        if student > teacher:
+            found.append(
+                f"the student has {student:,} parameters and {teaching(name)} {teacher:,}: "
+                "are they swapped?"
+            )
     return found
+
+
+def teaching(name: str) -> str:
+    return "its teacher" if name == "teacher" else called(name)
 
 
 def size(model: nn.Module) -> int:

@@ -9,8 +9,9 @@ import torch
 
 from limbeck.check import check
 from limbeck.recipe.build import Built, Splits, assemble, doubts, teacher_source
+from limbeck.recipe.chains import Link, links, named, quiet
 from limbeck.recipe.pipeline import fitting
-from limbeck.recipe.schema import Recipe, Teacher
+from limbeck.recipe.schema import Dense, Recipe, Teacher
 from limbeck.sources import Source
 from limbeck.train.ranks import Ranks
 from limbeck.train.run import Run
@@ -19,19 +20,46 @@ from limbeck.train.run import Run
 def check_recipe(recipe: Recipe) -> dict[str, Any]:
     """Builds everything that a recipe names, runs one batch, trains nothing; what it found.
 
-    Where the teacher is to be fitted first, `fit` is the check of that training. Nothing is
-    written, and torch's random numbers and threads are afterwards as they were.
+    Where the teacher is to be fitted first, `fit` is the check of that training, and `fits` those
+    of further sources; of a chain it is the last stage that is checked, and `chain` is the plan.
+    Nothing is written, and torch's random numbers and threads are afterwards as they were.
 
     Raises:
         LimbeckError: what cannot be put together.
     """
     with untouched():
-        built = assemble(recipe, Ranks())
-        document = checked(built)
-        alone = fitting(recipe)
-        if alone is not None:
-            include(document, checked(assemble(alone, Ranks(), built.splits)))
+        if recipe.chain is None:
+            built = assemble(recipe, Ranks())
+            document, splits = checked(built), built.splits
+        else:
+            document, splits = checked_chain(recipe)
+        for name in recipe.networks():
+            alone = fitting(recipe, name)
+            if alone is not None:
+                include(document, checked(assemble(alone, Ranks(), splits)), name)
     return document
+
+
+def checked_chain(recipe: Recipe) -> tuple[dict[str, Any], Splits]:
+    """The check of a chain's last stage, with what was found about the others, and the plan."""
+    found, splits = list[tuple[Link, dict[str, Any]]](), None
+    with quiet():
+        for link in links(recipe, Path(), trained=False):
+            with named(link):
+                built = assemble(all_heard(link.recipe), Ranks(), splits)
+                found.append((link, checked(built)))
+                splits = built.splits
+    *earlier, (_, document) = found
+    document["chain"] = [plan(link, each) for link, each in found]
+    for link, each in earlier:
+        for kind in ("problems", "warnings"):
+            new = [line for line in each[kind] if line not in document[kind]]
+            document[kind] += [f"{link.name}: {line}" for line in new]
+    if document["run"]:
+        document["run"]["chain_seconds"] = sum(row["seconds"] for row in document["chain"][:-1])
+        document["run"]["seconds"] += document["run"]["chain_seconds"]
+    assert splits is not None
+    return document, splits
 
 
 @contextmanager
@@ -48,11 +76,11 @@ def untouched() -> Iterator[None]:
 
 def checked(built: Built) -> dict[str, Any]:
     """The check of one training."""
-    block, splits = built.recipe.teacher, built.splits
+    splits = built.splits
     document = check(
         built.job(Run(Path(), writes=False), Ranks()),
         {"train": splits.train, "valid": splits.valid, "test": splits.test},
-        weights="none" if block is None else origin(block),
+        weights={name: origin(block) for name, block in built.recipe.networks().items()},
         exact=exact(built, splits),
     )
     document["warnings"][:0] = doubts(built)
@@ -77,11 +105,36 @@ def exact(built: Built, splits: Splits) -> Source | None:
     return teacher_source(whole, built.recipe, splits.train)
 
 
-def include(document: dict[str, Any], fit: dict[str, Any]) -> None:
-    """Adds what was found about the teacher's own training."""
-    document["fit"] = fit
+def all_heard(recipe: Recipe) -> Recipe:
+    """The recipe with no teacher left out, so that all of them are seen."""
+    if recipe.dense is None:
+        return recipe
+    return recipe.model_copy(update={"dense": Dense(of=recipe.dense.of)})
+
+
+def plan(link: Link, document: dict[str, Any]) -> dict[str, Any]:
+    """A stage before it is trained: who learns what from whom, and how long that will take."""
+    run = document["run"] or {"steps": None, "seconds": 0.0}
+    return {
+        "name": link.name,
+        "model": link.recipe.student.model,
+        "parameters": document["models"]["student"]["parameters"],
+        "teachers": list(link.stage.teachers),
+        "terms": [term["name"] for term in document["terms"]],
+        "steps": run["steps"],
+        "seconds": run["seconds"],
+    }
+
+
+def include(document: dict[str, Any], fit: dict[str, Any], name: str) -> None:
+    """Adds what was found about a teacher's own training."""
+    where = name if name == "teacher" else f"sources.{name}"
+    if name == "teacher":
+        document["fit"] = fit
+    else:
+        document.setdefault("fits", {})[name] = fit
     for kind in ("problems", "warnings"):
-        document[kind] += [f"teacher.fit: {line}" for line in fit[kind]]
+        document[kind] += [f"{where}.fit: {line}" for line in fit[kind]]
     if document["run"] and fit["run"]:
-        document["run"]["fit_seconds"] = fit["run"]["seconds"]
+        document["run"]["fit_seconds"] += fit["run"]["seconds"]
         document["run"]["seconds"] += fit["run"]["seconds"]

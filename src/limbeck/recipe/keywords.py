@@ -24,10 +24,8 @@ from limbeck.schedules import Schedule
 from limbeck.train.settings import Block
 
 PLAIN = (str, int, float, bool, NoneType)
-COUNTED = "samples"  # the number of training images, where a method needs it
+COUNTED = ("samples", "exits")  # of training images, of the student: known to the recipe
 NOT_HERE = {
-    **dict.fromkeys(("aekd", "amtml", "camkd", "ebkd"), "it has one teacher"),
-    "byot": "its student is wrapped",
     "jacobian": "both of its models are wrapped",
     "simkd": "the network to ship is not the student alone",
 }
@@ -79,7 +77,7 @@ def keywords(name: str) -> type[Block]:
 
 def default(parameter: inspect.Parameter) -> Any:
     """Whether a keyword may be left out; what it is then is for the function, or for the build."""
-    required = parameter.default is parameter.empty and parameter.name != COUNTED
+    required = parameter.default is parameter.empty and parameter.name not in COUNTED
     return Field() if required else Field(None, validate_default=False)
 
 

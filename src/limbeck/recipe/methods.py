@@ -62,8 +62,18 @@ class Method(Block):
         return {"truth_weight": 0.0, **own, **given}["truth_weight"]
 
     @property
+    def needs(self) -> list[tuple[str, str]]:
+        """The signals that it reads, as (source, name)."""
+        return self.draft().needs()
+
+    @property
     def asks_teacher(self) -> bool:
-        return any(source == "teacher" for source, _ in self.draft().needs())
+        return "teacher" in self.asks
+
+    @property
+    def asks(self) -> list[str]:
+        """The sources that it reads, each once."""
+        return list(dict.fromkeys(source for source, _ in self.needs))
 
     def draft(self) -> Objective:
         """The method before anything is built; random numbers are afterwards as they were."""
@@ -74,9 +84,9 @@ class Method(Block):
         """What the function of the method returns."""
         said = self.said()
         given = {key: value(getattr(said, key), setting) for key in said.model_fields_set}
-        counted = COUNTED in {p.name for p in parameters(self.method) if p.default is p.empty}
-        samples = {COUNTED: setting.samples} if counted else {}
-        return method(self.method)(**samples | given)
+        needed = [p.name for p in parameters(self.method) if p.default is p.empty]
+        counted = {name: getattr(setting, name) for name in COUNTED if name in needed}
+        return method(self.method)(**counted | given)
 
     def made(self, setting: Setting) -> Objective:
         """The method; its truth is the task's."""

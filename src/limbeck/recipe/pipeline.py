@@ -11,17 +11,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from limbeck.check.rehearsal import live
 from limbeck.checkpoint import write_text
 from limbeck.compare import Runner, compare, finished, slug
+from limbeck.data import derive
 from limbeck.errors import RecipeError
 from limbeck.evaluate import evaluate
 from limbeck.reader import Answer
-from limbeck.recipe.arms import DISTILLED, LABELS, arms_of, chosen
+from limbeck.recipe.arms import DISTILLED, LABELS, MUTUAL, arms_of, chosen
 from limbeck.recipe.build import Built, assemble, doubts, open_run
-from limbeck.recipe.schema import Data, Recipe, Teacher
+from limbeck.recipe.chains import Link, direct, links, named, rehearse
+from limbeck.recipe.chronicle import chronicle, scores
+from limbeck.recipe.group import assess_students
+from limbeck.recipe.schema import Data, Recipe
+from limbeck.recipe.sources import Voice
+from limbeck.recipe.students import ENSEMBLE
 from limbeck.recipe.terms import Term
 from limbeck.recipe.text import differences, dump, parse, read
-from limbeck.sources import Frozen, Recorded
+from limbeck.sources import Ensemble, Frozen, Recorded
 from limbeck.trackers import read_lines
 from limbeck.train import train
 from limbeck.train.ranks import Ranks, joined
@@ -44,6 +51,8 @@ def run(
     Raises:
         LimbeckError: a folder in use, a recipe that is not the one to resume, a failed training.
     """
+    if recipe.chain is not None:
+        return run_chain(recipe, folder, resume=resume, overwrite=overwrite)
     with joined() as ranks:
         if resume:
             same_recipe(recipe, folder)
@@ -61,6 +70,53 @@ def run(
             student = train(built.job(opened, ranks), resume=resume and opened.last.exists())
             remember(built, record)
             return assess(built, student, folder) if ranks.first else {}
+
+
+def run_chain(recipe: Recipe, folder: Path, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    """Trains the stages of a chain one after another, the last in the run folder itself.
+
+    All are put together before the first is trained; one that is finished is not trained again.
+    """
+    with joined() as ranks:
+        if resume:
+            same_recipe(recipe, folder)
+        found = rehearse(recipe, ranks)
+        for doubt in found if ranks.first else []:
+            log.warning(doubt)
+        opened = open_run(recipe, folder, ranks, resume=resume, overwrite=overwrite)
+        with closing(opened):
+            fitted = with_teacher(recipe, folder / "teacher", ranks)
+            *earlier, last = links(fitted, folder)
+            for link in earlier:
+                with named(link):
+                    bring(link, ranks)
+            log.info("%s, taught by %s", last.name, " and ".join(last.stage.teachers))
+            built = assemble(last.recipe, ranks)
+            student = train(built.job(opened, ranks), resume=resume and opened.last.exists())
+            if not ranks.first:
+                return {}
+            document = assess(assemble(direct(fitted), ranks, built.splits), student, folder)
+            told = chronicle(recipe, [*earlier, last], built)
+            write_text(folder / "chain.json", json.dumps(told, indent=1) + "\n")
+            for line in scores(told, recipe.asked):
+                log.info(line)
+            return document
+
+
+def bring(link: Link, ranks: Ranks) -> None:
+    """Trains and evaluates a stage, from where an earlier call stopped."""
+    folder, over = link.folder, finished(link.folder)
+    ranks.wait()  # until all have looked
+    if over:
+        return
+    log.info("%s, taught by %s", link.name, " and ".join(link.stage.teachers) or "labels")
+    resume = (folder / "checkpoints" / "last.pt").exists()
+    with closing(open_run(link.recipe, folder, ranks, resume=resume, overwrite=True)) as opened:
+        built = assemble(link.recipe, ranks)
+        student = train(built.job(opened, ranks), resume=resume)
+        if ranks.first:
+            assess(built, student, folder)
+    ranks.wait()
 
 
 def same_recipe(recipe: Recipe, folder: Path) -> None:
@@ -84,29 +140,57 @@ def same_recipe(recipe: Recipe, folder: Path) -> None:
 
 
 def with_teacher(recipe: Recipe, folder: Path, ranks: Ranks) -> Recipe:
-    """The recipe with a teacher that has been fitted, where it asks for that."""
-    alone = fitting(recipe)
-    if alone is None or recipe.teacher is None:
+    """The recipe with teachers that have been fitted, where it asks for that.
+
+    `folder` is the teacher's; further sources have theirs below it.
+    """
+    ready = {
+        name: block.model_copy(update=fitted(recipe, name, folder, ranks))
+        for name, block in recipe.networks().items()
+        if block.fit is not None
+    }
+    if not ready:
         return recipe
-    fit_teacher(alone, folder, ranks)
+    teacher = recipe.teacher and ready.pop("teacher", recipe.teacher)
+    return recipe.model_copy(update={"teacher": teacher, "sources": recipe.sources | ready})
+
+
+def fitted(recipe: Recipe, name: str, folder: Path, ranks: Ranks) -> dict[str, Any]:
+    """Fits one network, unless that is done; the keys that then say where its weights are."""
+    home = folder if name == "teacher" else folder / "sources" / name
+    alone = fitting(recipe, name)
+    assert alone is not None
+    fit_teacher(alone, home, ranks)
     ranks.wait()
-    weights = (folder / "student.safetensors").resolve()
-    update = {"checkpoint": weights, "pretrained": False, "fit_head": False, "fit": None}
-    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update=update)})
+    weights = (home / "student.safetensors").resolve()
+    return {"checkpoint": weights, "pretrained": False, "fit_head": False, "fit": None}
 
 
-def fitting(recipe: Recipe) -> Recipe | None:
-    """The training that the teacher gets first, on the labelled images alone, if any."""
-    teacher = recipe.teacher
-    if teacher is None or teacher.fit is None:
+def fitting(recipe: Recipe, name: str = "teacher") -> Recipe | None:
+    """The training that a teacher gets first, on the labelled images alone, if any.
+
+    Beside the teacher others begin differently and see images in another order, so that two of one
+    kind differ, but learn from the same labels.
+    """
+    block = recipe.networks().get(name)
+    if block is None or block.fit is None:
         return None
+    data, seed = labelled_part(recipe.data), recipe.seed
+    if name != "teacher":
+        kept = seed if data.labels_seed is None else data.labels_seed
+        seed = derive(recipe.seed, f"source {name}") % 2**32
+        data = data.model_copy(update={"labels_seed": kept})
     return recipe.model_copy(
         update={
-            "student": teacher,
+            "seed": seed,
+            "student": block,
             "teacher": None,
+            "sources": {},
+            "chain": None,
+            "dense": None,
             "objective": [Term(loss="truth")],
-            "train": teacher.fit,
-            "data": labelled_part(recipe.data),
+            "train": block.fit,
+            "data": data,
         }
     )
 
@@ -123,7 +207,7 @@ def fit_teacher(alone: Recipe, folder: Path, ranks: Ranks) -> None:
 
 def labelled_part(data: Data) -> Data:
     """What a teacher is fitted on: the images with labels, varied anew in every pass."""
-    return data.model_copy(update={"unlabelled": False, "views": None})
+    return data.model_copy(update={"unlabelled": False, "views": None, "pairs": None})
 
 
 def done(folder: Path) -> bool:
@@ -131,27 +215,36 @@ def done(folder: Path) -> bool:
 
 
 def assess(built: Built, student: nn.Module, folder: Path) -> dict[str, Any]:
-    """Evaluates a run's last student on the test images, beside its teacher."""
+    """Evaluates a run's last student on the test images, beside its teacher; of several, all."""
     recipe = built.recipe
-    document = evaluate(
-        student,
-        built.distiller.reader.adapt,
-        built.splits.test,
-        workers=recipe.data.workers,
-        teacher=teacher_view(built),
-        split=recipe.data.test or recipe.data.valid or "valid",
-        task=recipe.asked,
-    )
+    if recipe.students is not None:
+        document = assess_students(built, folder)
+    else:
+        document = evaluate(
+            student,
+            built.distiller.reader.adapt,
+            built.splits.test,
+            workers=recipe.data.workers,
+            teacher=teacher_view(built),
+            split=recipe.data.test or recipe.data.valid or "valid",
+            task=recipe.asked,
+        )
     write_text(folder / "evaluation.json", json.dumps(document, indent=1) + "\n")
     return document
 
 
 def teacher_view(built: Built) -> tuple[nn.Module, Any] | None:
-    """The teacher as a model that answers in the data's classes, and its view of an image."""
-    source = built.distiller.sources.get("teacher")
-    if isinstance(source, Recorded):
-        source = source.source
-    if not isinstance(source, Frozen):
+    """The teacher as a model that answers in the data's classes, and its view of an image.
+
+    It is the source of that name, else the only network there is; an ensemble answers as one.
+    """
+    networks = [*built.recipe.networks()]
+    name = networks[0] if len(networks) == 1 else "teacher"
+    source = built.distiller.sources.get("teacher") or built.distiller.sources.get(name)
+    source = source and live(source)
+    if isinstance(source, Ensemble) and all(type(each) is Frozen for each in source.sources):
+        return Voice(source), lambda images: images
+    if type(source) is not Frozen:
         return None
     return Answer(source.reader), source.inputs
 
@@ -169,18 +262,19 @@ def compare_recipe(
     One teacher a seed is fitted where the recipe asks for that, and serves all arms. `name` is what
     the report calls the recipe; its training images unless given.
     """
-    arms = chosen(arms_of(recipe), only)
-    if not {LABELS, DISTILLED} <= arms.keys():
-        raise RecipeError([f"a comparison needs the arms {LABELS!r} and {DISTILLED!r}"])
+    arms, subject = chosen(arms_of(recipe), only), MUTUAL if recipe.students else DISTILLED
+    if not {LABELS, subject} <= arms.keys():
+        raise RecipeError([f"a comparison needs the arms {LABELS!r} and {subject!r}"])
     return compare(
         list(arms),
         range(seeds or recipe.compare.seeds),
         runner(arms, out / "teachers"),
         out,
         baseline=LABELS,
-        subject=DISTILLED,
+        subject=subject,
         recipe=name or recipe.data.train,
         task=recipe.asked,
+        students=[*recipe.students, ENSEMBLE] if recipe.students else (),
     )
 
 
@@ -192,7 +286,7 @@ def runner(arms: Mapping[str, Recipe], teachers: Path) -> Runner:
     """
 
     def arm(name: str, seed: int, folder: Path) -> None:
-        shared = arms[name].teacher is None or lesson(arms[name]) == lesson(arms[DISTILLED])
+        shared = not arms[name].networks() or same_lesson(arms[name], arms[DISTILLED])
         home = (teachers if shared else teachers / slug(name)) / f"seed-{seed}"
         recipe = with_teacher(arms[name].model_copy(update={"seed": seed}), home, Ranks())
         begun = (folder / "recipe.yaml").exists()
@@ -204,38 +298,45 @@ def runner(arms: Mapping[str, Recipe], teachers: Path) -> Runner:
     return arm
 
 
-def lesson(recipe: Recipe) -> tuple[Teacher | None, Data]:
-    """What a teacher's answers depend on."""
-    return recipe.teacher, labelled_part(recipe.data)
+def same_lesson(recipe: Recipe, other: Recipe) -> bool:
+    """Whether all teachers of a recipe are the other's, which also sees the same images."""
+    known = other.networks()
+    same = all(known.get(name) == block for name, block in recipe.networks().items())
+    return same and labelled_part(recipe.data) == labelled_part(other.data)
 
 
 def recalled(built: Built, home: Path | None) -> None:
-    """Fills a recorded teacher from an earlier record, if there is one."""
-    source = built.distiller.sources.get("teacher")
-    if home is not None and isinstance(source, Recorded) and record_in(home).exists():
-        source.load(record_in(home), fingerprint(built))
+    """Fills recorded teachers from an earlier record, if there is one."""
+    for name, source in recorded(built).items():
+        if home is not None and record_in(home, name).exists():
+            source.load(record_in(home, name), fingerprint(built, name))
 
 
 def remember(built: Built, home: Path | None) -> None:
-    """Keeps what a recorded teacher said."""
-    source = built.distiller.sources.get("teacher")
-    if home is not None and isinstance(source, Recorded):
-        home.mkdir(parents=True, exist_ok=True)
-        source.save(record_in(home), fingerprint(built))
+    """Keeps what recorded teachers said."""
+    for name, source in recorded(built).items():
+        if home is not None:
+            home.mkdir(parents=True, exist_ok=True)
+            source.save(record_in(home, name), fingerprint(built, name))
 
 
-def record_in(home: Path) -> Path:
-    return home / "record.safetensors"
+def recorded(built: Built) -> dict[str, Recorded]:
+    sources = built.distiller.sources.items()
+    return {name: source for name, source in sources if isinstance(source, Recorded)}
 
 
-def fingerprint(built: Built) -> str:
+def record_in(home: Path, name: str) -> Path:
+    return home / ("record.safetensors" if name == "teacher" else f"record-{name}.safetensors")
+
+
+def fingerprint(built: Built, name: str) -> str:
     """What a record depends on: the teacher's weights and block, the images, their views."""
     recipe = built.recipe
-    assert recipe.teacher is not None
     data = recipe.data
     images = (data.train, data.valid, data.root, data.image_size, data.augment, data.views)
-    digest = hashlib.sha256(repr((recipe.seed, images, recipe.teacher)).encode())
-    for module in built.distiller.sources["teacher"].modules():
+    block = recipe.networks()[name]
+    digest = hashlib.sha256(repr((recipe.seed, images, block)).encode())
+    for module in built.distiller.sources[name].modules():
         for value in module.state_dict().values():
             digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -6,21 +6,40 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import (
+    BeforeValidator,
     Discriminator,
     Field,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     Tag,
+    ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
+from torch import nn
 
 from limbeck.data import Augment, Mix
+from limbeck.errors import RecipeError, close
 from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from limbeck.models import check_spec
 from limbeck.objective import Objective, Sum
+from limbeck.recipe.kinds import (
+    DrawnSource,
+    EmaSource,
+    EnsembleSource,
+    PastSource,
+    PriorSource,
+    RoutedSource,
+    ViewSource,
+    kind_of_source,
+    known_kind,
+)
 from limbeck.recipe.methods import Method
 from limbeck.recipe.setting import Setting
+from limbeck.recipe.students import check_group
 from limbeck.recipe.terms import Term
+from limbeck.recipe.whole import faults, merges
 from limbeck.tasks import TASKS, Task
 from limbeck.train.settings import Block, Fraction, NonNegative, Training
 
@@ -67,9 +86,16 @@ class Data(Block):
     root: Path | None = Field(None, description="folder of named sets")
     image_size: PositiveInt | None = Field(None, description="height and width in pixels")
     labels: PositiveInt | None = Field(None, description="labels to keep; the rest is withheld")
+    labels_seed: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="of which labels are kept; the recipe's unless given"
+    )
     unlabelled: bool = Field(True, description="train on images without label too")
     augment: Augmentation = Field(Augmentation(), description="random variation")
     views: PositiveInt | None = Field(None, description="recycle so many variations of an image")
+    pairs: Literal["view", "class"] | None = Field(
+        None, description="a batch is two halves: two views of an image, or two images of a class"
+    )
+    own_views: bool = Field(False, description="each of several students sees its own variation")
     workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that decode files")
     skip_corrupt: bool = Field(False, description="leave out files that cannot be read")
 
@@ -89,12 +115,22 @@ class Model(Block):
     mean: tuple[float, ...] | None = Field(None, description="per channel, of 0..1")
     std: tuple[float, ...] | None = Field(None, description="per channel, of 0..1")
     image_size: PositiveInt | None = Field(None, description="what this model sees, in pixels")
+    exits: PositiveInt | list[str] | None = Field(
+        None,
+        description="of a student: classifiers half-way, so many or at these modules, of which the "
+        "last is the deepest and has none",
+    )
 
     @field_validator("model")
     @classmethod
     def exists(cls, value: str) -> str:
         check_spec(value)
         return value
+
+    @property
+    def exit_count(self) -> int | None:
+        """How many exits there are beside the model's own; None without any."""
+        return len(self.exits) - 1 if isinstance(self.exits, list) else self.exits
 
     def preprocess(self, own: Preprocess | None, channels_last: bool) -> Preprocess:
         """The recipe's word, then the weights' own, then ImageNet's."""
@@ -114,6 +150,67 @@ class Teacher(Model):
     channels_last: bool = Field(False, description="memory format")
     record: bool = Field(False, description="ask once for each image and view, and remember")
     fit: Training | None = Field(None, description="train it first, on the labelled images")
+
+    @field_validator("exits")
+    @classmethod
+    def has_none(cls, value: Any) -> Any:
+        if value is not None:
+            raise ValueError("exits are for the student, which they teach")
+        return value
+
+
+NamedSource = Annotated[
+    Annotated[Teacher, Tag("Teacher")]
+    | Annotated[EmaSource, Tag("EmaSource")]
+    | Annotated[PastSource, Tag("PastSource")]
+    | Annotated[ViewSource, Tag("ViewSource")]
+    | Annotated[PriorSource, Tag("PriorSource")]
+    | Annotated[EnsembleSource, Tag("EnsembleSource")]
+    | Annotated[DrawnSource, Tag("DrawnSource")]
+    | Annotated[RoutedSource, Tag("RoutedSource")],
+    Discriminator(kind_of_source),
+    BeforeValidator(known_kind),
+]
+
+
+class Assistant(Model):
+    """A network between teacher and student."""
+
+    train: Training | None = Field(None, description="as the student's unless given")
+
+
+class Chain(Block):
+    """Trainings one after another, each taught by those before it; the student's is the last."""
+
+    generations: PositiveInt | None = Field(
+        None, description="so many more of the student, each taught by the one before"
+    )
+    assistants: list[Assistant] | None = Field(
+        None, min_length=1, description="networks between teacher and student, the largest first"
+    )
+    dense: bool = Field(False, description="each learns from all before it, the teacher included")
+    drop: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="chance of each of those to be left out of a step; one always stays"
+    )
+
+    @model_validator(mode="after")
+    def one_kind(self) -> "Chain":
+        if (self.generations is None) == (self.assistants is None):
+            raise ValueError("a chain has generations or assistants; name one of them")
+        if self.dense and self.assistants is None:
+            raise ValueError("dense is for assistants; a generation learns from the one before")
+        if self.drop and not self.dense:
+            raise ValueError("drop leaves out teachers of a dense chain; set dense: true")
+        return self
+
+
+class Dense(Block):
+    """Sources that share the teacher's terms, each with an equal part of their weight."""
+
+    of: list[str] = Field(min_length=1, description="the teacher and further sources")
+    drop: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="chance of each to be left out of a step; one always stays"
+    )
 
 
 def kind_of(entry: Any) -> str:
@@ -142,6 +239,9 @@ def clash(part: str, first: int, second: int) -> str:
     return f"objective.{first} and objective.{second} both have a part {part!r}; {cure}"
 
 
+UNSAID: Any = None  # a student, until it is the first of several
+
+
 class Recipe(Block):
     """A distillation, whole."""
 
@@ -151,16 +251,54 @@ class Recipe(Block):
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of every random choice")
     data: Data
-    student: Model
+    student: Model = Field(
+        UNSAID, validate_default=False, description="the network to train; required, or students"
+    )
+    students: dict[str, Model] | None = Field(
+        None, description="instead: several by name, which teach one another; the first ships"
+    )
+    teach: Literal["each", "mean", "naive", "linear", "minlogit", "general"] = Field(
+        "each", description="of students: who is the source peers, each other or one answer of all"
+    )
     teacher: Teacher | None = None
+    sources: dict[str, NamedSource] = Field(
+        {}, description="further teachers, by the names that entries of the objective read from"
+    )
+    chain: Chain | None = None
+    dense: Dense | None = None
     objective: list[Entry] = Field(min_length=1, description="the terms of the loss")
     train: Training = Field(Training(), description="how the student is trained")
     compare: Comparison = Field(Comparison(), description="how the gain is measured")
 
+    @field_validator("students")
+    @classmethod
+    def one_or_several(
+        cls, value: dict[str, Model] | None, info: ValidationInfo
+    ) -> dict[str, Model] | None:
+        if "student" in info.data:  # else it is told already what is wrong with that
+            check_group(info.data["student"], value)
+        return value
+
+    @model_validator(mode="after")
+    def first_ships(self) -> "Recipe":
+        """The first of several is the student, wherever one is meant."""
+        if self.students is not None:
+            self.__dict__["student"] = next(iter(self.students.values()))
+        return self
+
+    @model_serializer(mode="wrap")
+    def written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The recipe as it can be read again: with a student or with students."""
+        content = write(self)
+        if self.students is not None:
+            content.pop("student", None)
+        return content
+
     @model_validator(mode="after")
     def consistent(self) -> "Recipe":
-        if self.teacher is None and any(term.asks_teacher for term in self.objective):
-            raise ValueError("the objective asks a teacher, but the recipe has none")
+        found = faults(self)
+        if found:
+            raise RecipeError(found)
         if self.teacher is not None and self.teacher.record and self.data.views is None:
             raise ValueError("teacher.record needs data.views, the number of recycled variations")
         if all(isinstance(term, Term) and term.balance is not None for term in self.objective):
@@ -168,16 +306,43 @@ class Recipe(Block):
         return self
 
     @model_validator(mode="after")
+    def linked(self) -> "Recipe":
+        """Each stage of a chain has who teaches it, and something to learn from them."""
+        if self.chain is None:
+            return self
+        if self.chain.assistants and self.teacher is None:
+            raise ValueError(
+                "chain.assistants stand between a teacher and the student, but there is no teacher"
+            )
+        if not any(term.asks_teacher for term in self.objective):
+            raise ValueError(
+                "a chain needs a teacher's term in the objective, or its stages learn nothing "
+                "from each other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def shared(self) -> "Recipe":
+        """All who share the teacher's terms exist."""
+        known = list(self.teachers())
+        for name in self.dense.of if self.dense else ():
+            if name not in known:
+                raise ValueError(f"dense.of must be of {known}, got {name!r}{close(name, known)}")
+        if self.dense and not any(term.asks_teacher for term in self.objective):
+            raise ValueError("dense shares the teacher's terms, but the objective has none")
+        return self
+
+    @model_validator(mode="after")
     def of_one_task(self) -> "Recipe":
         for term in self.objective:
             term.suits(self.asked)
-        mapped = (self.teacher.class_map if self.teacher else None) or {}
-        lists = [theirs for theirs in mapped.values() if not isinstance(theirs, str)]
-        if not self.asked.exclusive and any(len(theirs) > 1 for theirs in lists):
-            raise ValueError(
-                "teacher.class_map merges classes, which only those that exclude each other can; "
-                f"with task: {self.task} name one for each"
-            )
+        for name, block in self.networks().items():
+            if not self.asked.exclusive and merges(block.class_map):
+                where = name if name == "teacher" and self.teacher else f"sources.{name}"
+                raise ValueError(
+                    f"{where}.class_map merges classes, which only those that exclude each other "
+                    f"can; with task: {self.task} name one for each"
+                )
         return self
 
     @model_validator(mode="after")
@@ -186,7 +351,7 @@ class Recipe(Block):
         owners: dict[str, int] = {}
         for i, entry in enumerate(self.objective):
             with torch.random.fork_rng([]):
-                parts = entry.made(Setting(self.asked)).parts()
+                parts = entry.made(self.setting()).parts()
             for part in parts:
                 first = owners.setdefault(part, i)
                 pair = (self.objective[first], entry)
@@ -199,7 +364,19 @@ class Recipe(Block):
         """The task."""
         return TASKS[self.task]
 
+    def setting(self, teacher: nn.Module | None = None, samples: int = 2) -> Setting:
+        """What the objective is made for."""
+        return Setting(self.asked, teacher, samples, self.student.exit_count or 1)
+
+    def teachers(self) -> dict[str, Any]:
+        """The blocks of all sources by name, the teacher's first."""
+        return {**({} if self.teacher is None else {"teacher": self.teacher}), **self.sources}
+
+    def networks(self) -> dict[str, Teacher]:
+        """Those that are networks of their own."""
+        return {n: block for n, block in self.teachers().items() if isinstance(block, Teacher)}
+
     def sum(self, setting: Setting | None = None) -> Objective:
         """The objective; modules of the teacher are stand-ins, unless the setting has a teacher."""
-        found = setting or Setting(self.asked)
+        found = setting or self.setting()
         return Sum([(1.0, term.made(found)) for term in self.objective])

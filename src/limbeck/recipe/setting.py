@@ -28,11 +28,13 @@ class Setting:
         task: gives the labels their loss.
         teacher: whose modules methods take.
         samples: how many training images there are.
+        exits: how many exits the student has beside its own.
     """
 
     task: Task = CLASSIFICATION
     teacher: nn.Module | None = None
     samples: int = 2
+    exits: int = 1
 
     def module(self, place: Place) -> nn.Module:
         """The teacher's module at a place.

@@ -1,7 +1,7 @@
 """A term of the objective by its loss."""
 
 import inspect
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
@@ -12,6 +12,7 @@ from limbeck.reader import is_output
 from limbeck.recipe.names import function, projector
 from limbeck.recipe.ramps import Ramp, is_ramp
 from limbeck.recipe.setting import Setting
+from limbeck.signals import split
 from limbeck.tasks import Task
 from limbeck.train.settings import Block
 
@@ -29,7 +30,12 @@ class Term(Block):
     at: str | None = Field(None, description="the signal on both sides")
     student: str | None = Field(None, description="the student's signal")
     theirs: str | None = Field(None, description="the source's signal")
-    source: Literal["teacher", "student", "data"] = Field("teacher", description="who teaches")
+    source: str = Field(
+        "teacher", description="teacher, student, data, peers, or a name in `sources`"
+    )
+    given: dict[str, Annotated[str, Field(pattern=r"^[^:]+:.+$")]] = Field(
+        {}, description="arguments of the loss that are signals: `{mask: data:first}`"
+    )
     project: str | None = Field(None, description="conv, linear, or package.module:factory")
     name: str | None = Field(None, description="of the part in the metrics")
 
@@ -42,7 +48,7 @@ class Term(Block):
         if self.balance is not None and self.weight != 1:
             raise ValueError("balance finds the weight; leave out weight")
         loss = truth if self.is_truth else function(self.loss)
-        check_options(loss, self.keywords())
+        check_options(loss, [*self.keywords(), *(() if self.is_truth else self.given)])
         for name, value in self.keywords().items():
             check_number(name, value, inspect.signature(loss).parameters[name].default)
         if self.project is not None:
@@ -66,8 +72,20 @@ class Term(Block):
         return self.loss == "truth"
 
     @property
+    def needs(self) -> list[tuple[str, str]]:
+        """The signals that it reads, as (source, name)."""
+        student = self.student or self.at or "output"
+        whose = ("data", self.theirs or "target") if self.is_truth else (self.source, student)
+        return [("student", student), whose, *map(split, self.given.values())]
+
+    @property
     def asks_teacher(self) -> bool:
-        return not self.is_truth and self.source == "teacher"
+        return "teacher" in self.asks
+
+    @property
+    def asks(self) -> list[str]:
+        """The sources that it reads, each once."""
+        return list(dict.fromkeys(source for source, _ in self.needs))
 
     @property
     def of_output(self) -> bool:
@@ -80,7 +98,7 @@ class Term(Block):
         if right is not None and self.of_output:
             raise LimbeckError(f"{self.loss} is wrong for task: {task.name}; use {right}")
         if self.is_truth:
-            check_options(task.loss, self.keywords())
+            check_options(task.loss, [*self.keywords(), *self.given])
 
     def match(self, task: Task) -> Objective:
         keywords = {key: ramp_or(value) for key, value in self.keywords().items()}
@@ -88,13 +106,14 @@ class Term(Block):
         if self.is_truth:
             name = self.name or "truth"
             target = self.theirs or "target"
-            return truth(student, target, loss=task.loss, name=name, **keywords)
+            return truth(student, target, loss=task.loss, given=self.given, name=name, **keywords)
         return Match(
             function(self.loss),
             student,
             self.theirs or self.at,
             source=self.source,
             project=projector(self.project) if self.project else None,
+            given=self.given,
             name=self.name,
             **keywords,
         )

@@ -117,7 +117,18 @@ def lines(problems: Iterable[Any], raw: Mapping[str, Any]) -> list[str]:
     for problem in problems:
         found.setdefault(keys(problem, raw), problem)
     outer = {path[:depth] for path in found for depth in range(len(path))}
-    return [line(path, problem, raw) for path, problem in found.items() if path not in outer]
+    return [
+        text
+        for path, problem in found.items()
+        if path not in outer
+        for text in told(path, problem, raw)
+    ]
+
+
+def told(keys: tuple[str | int, ...], problem: Any, raw: Any) -> list[str]:
+    """The lines of one problem: those that the recipe as a whole has found have their keys."""
+    error = problem.get("ctx", {}).get("error")
+    return error.problems if isinstance(error, RecipeError) else [line(keys, problem, raw)]
 
 
 def keys(problem: Any, raw: Any) -> tuple[str | int, ...]:

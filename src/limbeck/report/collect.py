@@ -1,7 +1,7 @@
 """A run folder or a comparison folder, read into memory; what is missing is noted, not fatal."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from limbeck.errors import LimbeckError
 from limbeck.report.history import History, history
-from limbeck.report.records import Comparison, Evaluation, Record
+from limbeck.report.records import Chain, Comparison, Evaluation, Record
 
 RUN_FILES = ("recipe.yaml", "metrics.jsonl", "evaluation.json")
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -25,6 +25,7 @@ class Run:
     recipe: str | None
     environment: dict[str, object]
     problems: dict[str, str]
+    chain: Chain | None = None
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,25 @@ def read_comparison(folder: Path) -> Compared:
     if record is None:
         raise LimbeckError(f"{folder / 'compare.json'} {problems['compare.json']}")
     runs = {
-        name: {run.seed: read_run(folder / run.folder, run.folder) for run in arm.runs}
+        name: {
+            run.seed: whose(read_run(folder / run.folder, run.folder), run.student)
+            for run in arm.runs
+        }
         for name, arm in record.arms.items()
     }
     near = [read_run(folder, folder.resolve().name), *runs[record.subject].values()]
     recipe = next((run.recipe for run in near if run.recipe), None)
     environment = next((run.environment for run in near if run.environment), {})
     return Compared(folder.resolve().name, record, runs, recipe, environment)
+
+
+def whose(run: Run, student: str | None) -> Run:
+    """The run as that of one of its students, or of all together."""
+    if student is None:
+        return run
+    evaluation = None if run.evaluation is None else run.evaluation.everyone().get(student)
+    history = None if run.history is None else run.history.of(student)
+    return replace(run, evaluation=evaluation, history=history)
 
 
 def read_run(folder: Path, name: str) -> Run:
@@ -99,7 +112,9 @@ def read_run(folder: Path, name: str) -> Run:
     recipe = text(folder / "recipe.yaml", problems)
     environment = tree(folder / "environment.json", problems)
     curves = None if metrics is None else history(metrics.splitlines())
-    return Run(name, evaluation, curves, recipe, environment, problems)
+    path = folder / "chain.json"
+    chain = parsed(path, Chain, problems) if path.is_file() else None
+    return Run(name, evaluation, curves, recipe, environment, problems, chain)
 
 
 def text(path: Path, problems: dict[str, str]) -> str | None:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from limbeck.tasks import CLASSIFICATION, Measure, measured
@@ -20,6 +20,19 @@ class History:
     accuracy: dict[str, Points]
     seconds: float | None
     measure: Measure = CLASSIFICATION.headline
+    students: tuple[str, ...] = ()
+
+    def of(self, student: str) -> "History":
+        """The curves of one of several students, under the names that one alone has."""
+        own, ending = f"{student}/", f", {student}"
+        return replace(
+            self,
+            terms={n.removeprefix(own): c for n, c in self.terms.items() if n.startswith(own)},
+            accuracy={
+                n.removesuffix(ending): c for n, c in self.accuracy.items() if n.endswith(ending)
+            },
+            students=(),
+        )
 
 
 def history(lines: Iterable[str]) -> History:
@@ -33,6 +46,7 @@ def history(lines: Iterable[str]) -> History:
     rates: dict[float, float] = {}
     accuracy: dict[str, dict[float, float]] = {}
     duration, measure = None, CLASSIFICATION.headline
+    students: dict[str, None] = {}
     for record in records(lines):
         step = number(record.get("step"))
         if record.get("kind") == "train" and step is not None:
@@ -41,7 +55,11 @@ def history(lines: Iterable[str]) -> History:
             note(rates, step, record.get("lr"))
         elif record.get("kind") == "eval" and (epoch := number(record.get("epoch"))) is not None:
             measure = measured(record).headline
-            split = accuracy.setdefault(str(record.get("split", "valid")), {})
+            name = str(record.get("split", "valid"))
+            if "student" in record:
+                students[str(record["student"])] = None
+                name += f", {record['student']}"
+            split = accuracy.setdefault(name, {})
             note(split, epoch, record.get(measure.key))
         elif record.get("kind") == "done":
             duration = number(record.get("seconds"))
@@ -51,6 +69,7 @@ def history(lines: Iterable[str]) -> History:
         {split: curve for split, curve in plain(accuracy).items() if curve},
         duration,
         measure,
+        tuple(students),
     )
 
 

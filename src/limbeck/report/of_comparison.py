@@ -16,15 +16,15 @@ from limbeck.tasks import Measure
 VERDICTS = {
     "gain": (
         "▲",
-        "The whole interval lies above zero: the student is better for having had the teacher.",
+        "The whole interval lies above zero: the student is better for having had {who}.",
     ),
     "no gain shown": (
         "◆",
-        "The interval spans zero: these seeds do not show that the teacher helps.",
+        "The interval spans zero: these seeds do not show that {who} helps.",
     ),
     "loss": (
         "▼",
-        "The whole interval lies below zero: the student is worse for having had the teacher.",
+        "The whole interval lies below zero: the student is worse for having had {who}.",
     ),
 }
 UNKNOWN = "One seed has no interval: without more of them nothing is shown."
@@ -106,7 +106,7 @@ def sentences(record: Comparison) -> list[str]:
     if gain is not None and gain.low is None:
         said.append(UNKNOWN)
     elif verdict.kind in VERDICTS:
-        said.append(VERDICTS[verdict.kind][1])
+        said.append(VERDICTS[verdict.kind][1].format(who=record.who))
     return [*said, *best(record), budget(record)]
 
 

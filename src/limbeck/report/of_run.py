@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from limbeck.report import figures, pooled
-from limbeck.report.charts import TEACHER
+from limbeck.report.charts import STYLES, TEACHER
 from limbeck.report.collect import Run
 from limbeck.report.figures import Model
+from limbeck.report.history import History
+from limbeck.report.of_chain import stages
 from limbeck.report.page import Cell, Fact, Page, Section, Table, TableRow, flat
 from limbeck.report.records import Evaluation, Scores
 from limbeck.report.words import count, decimal, percent, score, seconds, short, times
@@ -15,6 +17,10 @@ ALONE = (
     "One run cannot tell what the teacher adds: `limbeck compare` measures the gain over the same "
     "student trained without one."
 )
+APART = (
+    "One run cannot tell what students learn from one another: `limbeck compare` measures the gain "
+    "over the same students, each trained by labels alone."
+)
 
 
 def run_page(run: Run) -> Page:
@@ -22,11 +28,12 @@ def run_page(run: Run) -> Page:
     evaluation = run.evaluation
     student = [] if evaluation is None else [evaluation]
     teacher = [] if evaluation is None or evaluation.teacher is None else [evaluation.teacher]
-    histories = {} if run.history is None else {"student": run.history}
+    histories = {} if run.history is None else curves(run.history)
     both, task = models(evaluation), asked(run)
     sections = [
         Section("Measures", tables=measures(evaluation), needs=figures.EVALUATE),
-        figures.curves(histories, {"student": 0}, ""),
+        stages(run.chain, task.headline),
+        figures.curves(histories, {name: i % STYLES for i, name in enumerate(histories)}, ""),
         figures.size_and_speed(both, task.headline),
         figures.calibration(both, task),
         classes(student, teacher, task.each),
@@ -44,6 +51,11 @@ def run_page(run: Run) -> Page:
         environment=flat(run.environment),
         notes=[f"{name} {problem}" for name, problem in run.problems.items()],
     )
+
+
+def curves(history: History) -> dict[str, History]:
+    """The curves of the student, or of each of several."""
+    return {name: history.of(name) for name in history.students} or {"student": history}
 
 
 def asked(run: Run) -> Task:
@@ -68,14 +80,24 @@ def sentences(run: Run) -> list[str]:
         said.append("`limbeck evaluate` measures the student and its teacher.")
     elif evaluation.split:
         said.append(f"Measured on {count(evaluation.examples)} images ({evaluation.split}).")
+    if evaluation is not None and evaluation.student is not None:
+        said.append(
+            f"Of the students {', '.join(evaluation.students)} this is {evaluation.student}."
+        )
     if run.history is not None and run.history.seconds is not None:
         said.append(f"Trained in {seconds(run.history.seconds)}.")
-    return [*said, ALONE]
+    group = evaluation is not None and evaluation.students
+    return [*said, APART if group else ALONE]
 
 
 def facts(evaluation: Evaluation) -> list[Fact]:
     """Student, teacher, and how close they are."""
     teacher, measure = evaluation.teacher, evaluation.task.headline
+    if evaluation.students:
+        everyone = evaluation.everyone().items()
+        return [
+            Fact(name, score(measure, each.of(measure)), measure.label) for name, each in everyone
+        ]
     found = [Fact("Student", score(measure, evaluation.of(measure)), measure.label)]
     if teacher is None:
         return found
@@ -105,10 +127,13 @@ def models(evaluation: Evaluation | None) -> list[Model]:
     if evaluation is None:
         return []
     measure, teacher = evaluation.task.headline, evaluation.teacher
-    student = Model("student", 0, evaluation.of(measure), evaluation, [evaluation])
+    students = [
+        Model(name, i % STYLES, each.of(measure), each, [each])
+        for i, (name, each) in enumerate(evaluation.everyone().items())
+    ]
     if teacher is None:
-        return [student]
-    return [student, Model("teacher", TEACHER, teacher.of(measure), teacher, [teacher])]
+        return students
+    return [*students, Model("teacher", TEACHER, teacher.of(measure), teacher, [teacher])]
 
 
 def classes(student: Sequence[Scores], teacher: Sequence[Scores], each: Measure) -> Section:
@@ -128,8 +153,12 @@ def measures(evaluation: Evaluation | None) -> list[Table]:
     task, teacher = evaluation.task, evaluation.teacher
     ours = told(evaluation, task)
     if teacher is None:
-        rows = [TableRow(name, [Cell(text)]) for name, text in ours.items()]
-        return [Table("Student", ["Measure", "Student"], rows)]
+        everyone = evaluation.everyone()
+        columns = [told(each, task) for each in everyone.values()]
+        rows = [TableRow(name, [Cell(column[name]) for column in columns]) for name in ours]
+        if len(everyone) == 1:
+            return [Table("Student", ["Measure", "Student"], rows)]
+        return [Table("Students", ["Measure", *everyone], rows)]
     theirs, ratios = told(teacher, task), told_ratios(evaluation, teacher)
     rows = [
         TableRow(name, [Cell(text), Cell(theirs[name]), Cell(ratios.get(name, ""))])

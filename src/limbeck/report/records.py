@@ -1,5 +1,7 @@
 """The JSON that runs and comparisons leave behind, as types; unknown keys are passed over."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from limbeck.tasks import Measure, Task, measured
@@ -30,6 +32,31 @@ class Measured(Record):
     def of(self, measure: Measure) -> float | None:
         """The score by a measure."""
         return getattr(self, measure.key)
+
+
+class ChainStage(Measured):
+    """A stage of a chain that is finished."""
+
+    name: str
+    teachers: list[str] = []
+    model: str = ""
+    parameters: float | None = None
+    steps: float | None = None
+    seconds: float | None = None
+
+
+class Chain(Record):
+    """The stages of a chain in the order of training, and of generations their mean answer."""
+
+    stages: list[ChainStage]
+    ensemble: ChainStage | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def named(cls, value: Any) -> Any:
+        """The ensemble under a name, as the stages have one."""
+        together = value.get("ensemble") if isinstance(value, dict) else None
+        return {**value, "ensemble": {"name": "all together", **together}} if together else value
 
 
 class Bin(Record):
@@ -78,8 +105,15 @@ class Scores(Measured, Cost):
 
 
 class Evaluation(Scores):
-    """`evaluation.json`: a student on one split, and its teacher beside it."""
+    """`evaluation.json`: a student on one split, and its teacher beside it.
 
+    Of several students, `students` are all of them, of which the one named `student` is this, and
+    `ensemble` is their mean.
+    """
+
+    student: str | None = None
+    students: dict[str, "Evaluation"] = {}
+    ensemble: "Evaluation | None" = None
     teacher: Scores | None = None
     retention: float | None = None
     agreement: float | None = None
@@ -91,12 +125,19 @@ class Evaluation(Scores):
         """What was asked."""
         return measured(self.model_fields_set)
 
+    def everyone(self) -> "dict[str, Evaluation]":
+        """The students by name, and their ensemble; one alone is `student`."""
+        if self.ensemble is None:
+            return {**self.students} or {"student": self}
+        return {**self.students, "ensemble": self.ensemble}
+
 
 class ArmRun(Measured):
-    """One seed of one arm."""
+    """One seed of one arm; `student` says whose of several it is."""
 
     seed: int
     folder: str
+    student: str | None = None
     seconds: float | None = None
     steps: float | None = None
     images: float | None = None
@@ -165,6 +206,12 @@ class Comparison(Record):
     def task(self) -> Task:
         """What was asked."""
         return measured([self.metric])
+
+    @property
+    def who(self) -> str:
+        """Who taught the subject: a teacher, or the other students of a run."""
+        several = any(run.student is not None for run in self.arms[self.subject].runs)
+        return "the company of its peers" if several else "the teacher"
 
     @property
     def measure(self) -> Measure:

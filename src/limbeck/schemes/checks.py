@@ -1,6 +1,6 @@
 """What a group of students must be."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,20 +14,25 @@ from limbeck.taps import plain
 
 def check_students(readers: Mapping[str, Reader]) -> None:
     """Refuses what cannot be a group."""
-    if len(readers) < 2:
-        raise LimbeckError(f"mutual learning needs at least two students, got {list(readers)}")
-    taken = {"student", "data", PEERS, *dir(nn.ModuleDict)}
-    for name in readers:
-        if not name or name in taken or set(name) & set("./:"):
-            raise LimbeckError(
-                f"a student's name must be without '.', '/' and ':' and none of 'student', 'data', "
-                f"{PEERS!r} and the attributes of a ModuleDict, got {name!r}"
-            )
+    check_names(readers)
     models: dict[nn.Module, str] = {}
     for name, reader in readers.items():
         first = models.setdefault(plain(reader.model), name)
         if first != name:
             raise LimbeckError(f"{first!r} and {name!r} are one module; pass a copy")
+
+
+def check_names(names: Collection[str]) -> None:
+    """Refuses too few, and what parts, files and modules cannot be called."""
+    if len(names) < 2:
+        raise LimbeckError(f"mutual learning needs at least two students, got {list(names)}")
+    taken = {"student", "data", PEERS, *dir(nn.ModuleDict)}
+    for name in names:
+        if not name or name in taken or set(name) & set("./:"):
+            raise LimbeckError(
+                f"a student's name must be without '.', '/' and ':' and none of 'student', 'data', "
+                f"{PEERS!r} and the attributes of a ModuleDict, got {name!r}"
+            )
 
 
 def check_data(names: Iterable[str], data: Mapping[str, Any]) -> None:

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from limbeck.distiller import Distiller, is_sharded
 from limbeck.errors import LimbeckError
 from limbeck.modes import eagerly, evaluating, restored
-from limbeck.objective import Objective
+from limbeck.objective import Objective, Sum
 from limbeck.reader import Reader
 from limbeck.schemes.checks import check_data, check_sources, check_students
 from limbeck.schemes.taught import PEERS, Peer, taught_by, telling
 from limbeck.schemes.teaching import Combination, Rule, Said, Teaching
 from limbeck.signals import Batch, Signals, Step
+from limbeck.sources import Source
 
 Inputs = Mapping[str, Any]
 Objectives = Objective | Mapping[str, Objective]
@@ -85,6 +86,7 @@ class Mutual(nn.Module):
         readers = {n: s if isinstance(s, Reader) else Reader(s) for n, s in students.items()}
         check_students(readers)
         self.names = list(readers)
+        self.sources: dict[str, Source] = {}  # none that has a state: peers keep nothing
         self.teaching: Teaching | None = None
         if isinstance(teach, Teaching):
             self.teaching = teach
@@ -118,7 +120,7 @@ class Mutual(nn.Module):
         """The signals that a teaching makes for any student, each once."""
         wanted = [want for d in self.members() for want in d.wants.get(PEERS, [])]
         wanted = list(dict.fromkeys(wanted))
-        if isinstance(self.teaching, Combination) and self.teaching.weighs and len(wanted) != 1:
+        if self.weighs and len(wanted) != 1:
             raise LimbeckError(f"teach='general' weighs one signal of the peers, got {wanted}")
         return wanted
 
@@ -136,6 +138,37 @@ class Mutual(nn.Module):
     def students(self) -> dict[str, nn.Module]:
         """The plain students by name, to evaluate, save and export."""
         return {name: self.distiller(name).student for name in self.names}
+
+    @property
+    def student(self) -> nn.Module:
+        """The first student, which stands for the group where one is meant."""
+        return self.members()[0].student
+
+    @property
+    def reader(self) -> Reader:
+        """The first student's reader."""
+        return self.members()[0].reader
+
+    @property
+    def readers(self) -> dict[str, Reader]:
+        """Their readers by name."""
+        return {name: self.distiller(name).reader for name in self.names}
+
+    @property
+    def objective(self) -> nn.ModuleList:
+        """What trains besides the students: their objectives, and the teaching."""
+        own: list[nn.Module] = [distiller.objective for distiller in self.members()]
+        return nn.ModuleList(own if self.teaching is None else [*own, self.teaching])
+
+    @property
+    def balanced(self) -> list[Sum]:
+        """The sums of all students whose terms find their weights."""
+        return [terms for distiller in self.members() for terms in distiller.balanced]
+
+    @property
+    def weighs(self) -> bool:
+        """Whether `weigh` is to be called after each epoch."""
+        return isinstance(self.teaching, Combination) and self.teaching.weighs
 
     def distiller(self, name: str) -> Distiller:
         """A student with its objective."""

@@ -52,14 +52,14 @@ def telling(said: Iterable[tuple[Peer, Mapping[str, Tensor]]]) -> Iterator[None]
 
 
 class Taught(Objective):
-    """A term whose source `"peers"` is another source; its parts end with `suffix` instead."""
+    """A term whose source `whose` is another source; its parts end with `suffix` instead."""
 
-    def __init__(self, term: Objective, source: str, suffix: str) -> None:
+    def __init__(self, term: Objective, source: str, suffix: str, whose: str = PEERS) -> None:
         super().__init__()
-        self.term, self.source, self.suffix = term, source, suffix
+        self.term, self.source, self.suffix, self.whose = term, source, suffix, whose
 
     def needs(self) -> list[tuple[str, str]]:
-        return [(self.source if s == PEERS else s, name) for s, name in self.term.needs()]
+        return [(self.source if s == self.whose else s, name) for s, name in self.term.needs()]
 
     def parts(self) -> list[str]:
         return [self.rename(name) for name in self.term.parts()]
@@ -75,10 +75,10 @@ class Taught(Objective):
         return {self.rename(name): n for name, n in self.term.items(data).items()}
 
     def addressed(self, signals: Signals) -> Signals:
-        return Signals({**signals, PEERS: signals[self.source]})
+        return Signals({**signals, self.whose: signals[self.source]})
 
     def rename(self, name: str) -> str:
-        return name.removesuffix(f":{PEERS}") + self.suffix
+        return name.removesuffix(f":{self.whose}") + self.suffix
 
 
 def taught_by(objective: Objective, sources: Sequence[str]) -> Sum:

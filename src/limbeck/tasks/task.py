@@ -170,6 +170,8 @@ class Task:
 def signals(batch: ImageBatch, device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
     """The inputs of the models, and the data that objectives and sources read."""
     data = {"target": batch.target, "ids": batch.ids, "view": batch.view}
+    if batch.halves == 2:
+        data["first"] = torch.arange(len(batch.ids)) < len(batch.ids) // 2
     on = {name: value.to(device, non_blocking=True) for name, value in data.items()}
     return batch.images.to(device, non_blocking=True), on
 

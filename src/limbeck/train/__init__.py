@@ -1,6 +1,6 @@
 """Training: a small plain loop that stops, resumes and spreads over ranks without a difference."""
 
-from limbeck.train.loop import Job, train
+from limbeck.train.loop import Job, Learner, train
 from limbeck.train.settings import Training
 
-__all__ = ["Job", "Training", "train"]
+__all__ = ["Job", "Learner", "Training", "train"]

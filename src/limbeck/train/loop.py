@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from limbeck.averages import Average
-from limbeck.data import ImageBatch, Images, Loader, derive
+from limbeck.data import ImageBatch, Images, Loader, derive, in_order
 from limbeck.distiller import Distiller
+from limbeck.errors import LimbeckError
+from limbeck.exits import without
+from limbeck.schemes import Mutual
 from limbeck.signals import Step
 from limbeck.tasks import CLASSIFICATION, Task
 from limbeck.tasks.task import predictions
@@ -27,14 +30,15 @@ from limbeck.train.settings import Training
 from limbeck.train.watch import Watch, check_weights
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-MOST_BATCHES = 32
+MOST_BATCHES, EVALUATED = 32, 256
+Learner = Distiller | Mutual  # both have `students`, `readers`, `objective`, `sources`, `balanced`
 
 
 @dataclass
 class Job:
     """Everything that one training needs."""
 
-    distiller: Distiller
+    distiller: Learner
     loader: Loader
     settings: Training
     run: Run
@@ -47,7 +51,7 @@ class Job:
 
 
 def train(job: Job, *, resume: bool = False) -> nn.Module:
-    """Trains the job's student and returns it; with `ema`, its average.
+    """Trains the job's student and returns it; with `ema`, its average. Of several, the first.
 
     The result depends on the recipe and the seed alone: every random number of step n is drawn
     from (seed, n), so that stopping and resuming changes nothing.
@@ -68,7 +72,7 @@ def train(job: Job, *, resume: bool = False) -> nn.Module:
         job.run.close()
 
 
-def prepare(distiller: Distiller, loader: Loader, device: torch.device, task: Task) -> None:
+def prepare(distiller: Learner, loader: Loader, device: torch.device, task: Task) -> None:
     """Prepares a distiller with the first batch, or what a balance needs: the first that tells."""
     if distiller.balanced:
         inputs, data = telling(distiller, loader, device, task)
@@ -78,7 +82,7 @@ def prepare(distiller: Distiller, loader: Loader, device: torch.device, task: Ta
 
 
 def telling(
-    distiller: Distiller, loader: Loader, device: torch.device, task: Task
+    distiller: Learner, loader: Loader, device: torch.device, task: Task
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The first batch that has something for each part, such as a label; else the first."""
     for batch in itertools.islice(loader.epoch(0), MOST_BATCHES):
@@ -96,23 +100,29 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.best = -1.0 if job.task.headline.higher else math.inf
         self.distiller = job.distiller.to(job.device)
+        self.students = self.distiller.students
         if self.settings.channels_last:
-            self.distiller.student.to(memory_format=torch.channels_last)
+            for student in self.students.values():
+                student.to(memory_format=torch.channels_last)
         self.prepare()
-        student, objective = self.distiller.student, self.distiller.objective
-        self.optimizer = optimizer_for(student, objective, self.settings)
+        students = nn.ModuleList(self.students.values())
+        self.optimizer = optimizer_for(students, self.distiller.objective, self.settings)
         self.scaler = torch.amp.GradScaler(
             job.device.type, enabled=self.settings.precision == "float16"
         )
-        self.average = Average(student, self.settings.ema) if self.settings.ema else None
+        decay = self.settings.ema
+        self.averages = {n: Average(s, decay) for n, s in self.students.items() if decay}
         if self.settings.compile:
-            student.compile()
+            for student in self.students.values():
+                student.compile()
         self.wrapped: nn.Module = self.distiller
         if job.ranks.world > 1:
             self.wrapped = DistributedDataParallel(self.distiller)
         self.total = self.settings.epochs * len(job.loader)
         if self.settings.max_steps is not None:
             self.total = min(self.total, self.settings.max_steps)
+        if self.weighs and job.valid is None:
+            raise LimbeckError("teach: general weighs the students by validation images; name some")
 
     def prepare(self) -> None:
         """Sizes the projectors, their weights drawn from the seed, and balances terms."""
@@ -168,7 +178,7 @@ class Trainer:
             return
         chunks = [
             (inputs[rows], {name: value[rows] for name, value in data.items()})
-            for rows in torch.arange(len(inputs), device=job.device).chunk(k)
+            for rows in divided(torch.arange(len(inputs), device=job.device), k, batch.halves)
         ]
         counts = [self.distiller.items(len(x), **d) for x, d in chunks]
         here = {name: torch.stack([c[name].cpu() for c in counts]).sum() for name in counts[0]}
@@ -206,19 +216,28 @@ class Trainer:
         """Clips, steps, clears, averages."""
         if self.settings.clip is not None:
             self.scaler.unscale_(self.optimizer)
-            params = [p for group in self.optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(params, self.settings.clip)
+            for owner in self.owners():
+                nn.utils.clip_grad_norm_(owner.parameters(), self.settings.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
-        if self.average is not None:
-            self.average.update(self.distiller.student)
+        for name, average in self.averages.items():
+            average.update(self.students[name])
+
+    def owners(self) -> list[nn.Module]:
+        """What has a gradient of its own: of several students each, with its projectors."""
+        if isinstance(self.distiller, Distiller):
+            return [self.distiller]
+        teaching = self.distiller.teaching
+        return [*self.distiller.members(), *([] if teaching is None else [teaching])]
 
     def after_step(self, watch: Watch, interrupted: int) -> None:
         """Logs, evaluates, saves and stops, each when it is due."""
         settings, steps = self.settings, len(self.job.loader)
         ended = self.step % steps == 0 or self.step == self.total
         epoch = -(-self.step // steps)
+        if ended and self.weighs:
+            self.weigh()
         if self.step % settings.log_every == 0 or ended:
             self.log_training(watch.check(), epoch)
         if ended and (epoch % settings.evaluate_every == 0 or self.step == self.total):
@@ -245,29 +264,55 @@ class Trainer:
             }
         )
 
-    def evaluate(self, epoch: int) -> None:
-        """Scores the student on the validation images; the best is kept beside the last."""
-        job, valid = self.job, self.job.valid
-        if valid is None or not job.ranks.first:
-            return
-        model, adapt = self.shipped(), self.distiller.reader.adapt
-        scores = job.task.watched(
-            predictions(model, adapt, valid, workers=job.workers), valid.classes
-        )
-        record = {"kind": "eval", "step": self.step, "epoch": epoch, **scores, "split": "valid"}
-        job.run.write(record)
-        score = scores[job.task.headline.key]
-        if score is not None and job.task.headline.sign * (score - self.best) > 0:
-            self.best = score
-            job.run.save_best(model)
+    @property
+    def weighs(self) -> bool:
+        """Whether several students are weighed after each epoch."""
+        return isinstance(self.distiller, Mutual) and self.distiller.weighs
 
-    def shipped(self) -> nn.Module:
-        """The student that is evaluated and kept: the average where there is one."""
-        return self.distiller.student if self.average is None else self.average.model
+    def weigh(self) -> None:
+        """Weighs the students by the validation images, on every rank by all of them."""
+        job = self.job
+        assert isinstance(self.distiller, Mutual)
+        assert job.valid is not None
+        batches = in_order(job.valid, EVALUATED, workers=job.workers)
+        told = (job.task.signals(batch, job.device) for batch in batches)
+        self.distiller.weigh((inputs, data["target"]) for inputs, data in told)
+
+    def evaluate(self, epoch: int) -> None:
+        """Scores each student on the validation images; the first one's best is kept."""
+        if self.job.valid is None or not self.job.ranks.first:
+            return
+        at = {"kind": "eval", "step": self.step, "epoch": epoch}
+        for i, name in enumerate(self.students):
+            scores = self.scores(name, self.job.valid)
+            who = {"student": name} if len(self.students) > 1 else {}
+            self.job.run.write({**at, **who, **scores, "split": "valid"})
+            if i == 0:
+                self.keep_best(scores)
+
+    def scores(self, name: str, images: Images) -> dict[str, float | None]:
+        """What a student scores."""
+        job, adapt = self.job, self.distiller.readers[name].adapt
+        answers = predictions(self.shipped(name), adapt, images, workers=job.workers)
+        return job.task.watched(answers, images.classes)
+
+    def keep_best(self, scores: Mapping[str, float | None]) -> None:
+        """Keeps the first student beside the last if it never was better."""
+        measure = self.job.task.headline
+        score = scores[measure.key]
+        if score is not None and measure.sign * (score - self.best) > 0:
+            self.best = score
+            self.job.run.save_best(self.shipped())
+
+    def shipped(self, name: str = "") -> nn.Module:
+        """A student as it is evaluated and kept: its average where there is one; else the first."""
+        name = name or next(iter(self.students))
+        return without(self.averages[name].model if self.averages else self.students[name])
 
     def save(self) -> None:
         if self.job.ranks.first:
-            self.job.run.save(self.state(), self.shipped())
+            peers = {name: self.shipped(name) for name in self.students}
+            self.job.run.save(self.state(), self.shipped(), peers if len(peers) > 1 else {})
         self.job.ranks.wait()
 
     def state(self) -> dict[str, Any]:
@@ -281,7 +326,7 @@ class Trainer:
             "sources": {name: source.state_dict() for name, source in sources},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "average": None if self.average is None else self.average.model.state_dict(),
+            "average": alone({n: a.model.state_dict() for n, a in self.averages.items()}),
         }
 
     def restore(self) -> None:
@@ -293,8 +338,23 @@ class Trainer:
             source.load_state_dict(state["sources"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        if self.average is not None:
-            self.average.model.load_state_dict(state["average"])
+        for name, average in self.averages.items():
+            several = len(self.averages) > 1
+            average.model.load_state_dict(state["average"][name] if several else state["average"])
+
+
+def divided(rows: Tensor, pieces: int, halves: int) -> list[Tensor]:
+    """The rows of each piece of a batch; of two halves, the same rows of both.
+
+    >>> [piece.tolist() for piece in divided(torch.arange(8), 2, halves=2)]
+    [[0, 1, 4, 5], [2, 3, 6, 7]]
+    """
+    return [piece.flatten() for piece in rows.view(halves, -1).chunk(pieces, 1)]
+
+
+def alone(states: dict[str, Any]) -> dict[str, Any] | None:
+    """The state of the only student, those of several by name, or None."""
+    return states if len(states) > 1 else next(iter(states.values()), None)
 
 
 def stop(interrupted: int) -> None:

@@ -17,7 +17,7 @@ NORMS = (
 
 
 def groups(student: nn.Module, objective: nn.Module, settings: Training) -> list[dict[str, Any]]:
-    """Weights, then biases and norms without decay, for the student and for the projectors."""
+    """Weights, then biases and norms without decay, for the students and for the projectors."""
     found = []
     for module, lr in ((student, settings.lr), (objective, settings.projector_lr or settings.lr)):
         free = set() if settings.decay_all else undecayed(module)

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,8 +15,15 @@ from limbeck.checkpoint import load_state, save_state, save_weights, write_text
 from limbeck.errors import LimbeckError
 from limbeck.trackers import Lines, TensorBoard, Tracker
 
-FILES = ("checkpoints/*", "metrics.jsonl", "*.safetensors", "evaluation.json", "report.html")
-FOLDERS = ("teacher", "tensorboard")
+FILES = (
+    "checkpoints/*",
+    "metrics.jsonl",
+    "*.safetensors",
+    "evaluation.json",
+    "chain.json",
+    "report.html",
+)
+FOLDERS = ("teacher", "students", "stages", "tensorboard")
 
 
 class Run:
@@ -60,6 +68,10 @@ class Run:
     def student(self) -> Path:
         return self.folder / "student.safetensors"
 
+    def of(self, student: str) -> Path:
+        """The file of one of several students."""
+        return self.folder / "students" / f"{student}.safetensors"
+
     def clear(self) -> None:
         """Removes what an earlier run left."""
         for name in FILES:
@@ -79,12 +91,21 @@ class Run:
         for tracker in self.trackers:
             tracker.write(record)
 
-    def save(self, state: dict[str, Any], student: nn.Module) -> None:
+    def save(
+        self,
+        state: dict[str, Any],
+        student: nn.Module,
+        peers: Mapping[str, nn.Module] | None = None,
+    ) -> None:
         """The plain student and the training's state, each whole or not at all.
 
-        The state comes last: a run that is stopped in between makes both anew.
+        Where students taught one another, `peers` are all of them, each in a file of its own. The
+        state comes last: a run that is stopped in between makes everything anew.
         """
         save_weights(student, self.student)
+        for name, peer in (peers or {}).items():
+            self.of(name).parent.mkdir(exist_ok=True)
+            save_weights(peer, self.of(name))
         save_state(state, self.last)
 
     def save_best(self, student: nn.Module) -> None:

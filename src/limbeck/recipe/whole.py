@@ -1,0 +1,155 @@
+"""What the blocks of a recipe say of one another, and what of that does not fit."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from limbeck.errors import LimbeckError, close
+from limbeck.recipe.kinds import (
+    Composed,
+    EnsembleSource,
+    PriorSource,
+    RoutedSource,
+    ViewSource,
+)
+from limbeck.recipe.methods import DATA, Method
+from limbeck.recipe.students import PEERS
+from limbeck.recipe.students import faults as students
+from limbeck.sources.ensemble import checked
+
+if TYPE_CHECKING:
+    from limbeck.recipe.schema import Recipe
+
+OURS = ("student", "data")
+NAME = r"[A-Za-z_][\w-]*"
+EXITS = ("output.exits", "output.features")
+
+
+def faults(recipe: "Recipe") -> list[str]:
+    """A line for everything that does not fit."""
+    return [
+        *names(recipe),
+        *(line for name, block in recipe.sources.items() for line in source(recipe, name, block)),
+        *(line for i in range(len(recipe.objective)) for line in entry(recipe, i)),
+        *students(recipe),
+        *pairs(recipe),
+        *exits(recipe),
+    ]
+
+
+def names(recipe: "Recipe") -> Iterator[str]:
+    """Names that sources cannot have."""
+    taken = [*OURS, *(["teacher"] if recipe.teacher is not None else [])]
+    for name in recipe.sources:
+        if name in taken:
+            yield f"sources.{name}: {name!r} is a source already; name yours otherwise"
+        elif not re.fullmatch(NAME, name):
+            yield f"sources.{name}: a name must be letters, digits, - and _, got {name!r}"
+
+
+def source(recipe: "Recipe", name: str, block: Any) -> Iterator[str]:
+    """What does not fit about one source."""
+    where, augment = f"sources.{name}", recipe.data.augment
+    if isinstance(block, Composed):
+        above = above_it(recipe, name)
+        for member in block.of:
+            if member not in above:
+                yield (
+                    f"{where}.of must be sources above it, {above}, got "
+                    f"{member!r}{close(member, above)}"
+                )
+    if isinstance(block, ViewSource) and recipe.data.pairs is None:
+        yield f"{where} needs pairs of images; set data.pairs: view, or class"
+    several = not recipe.asked.exclusive or augment.mix() is not None
+    if isinstance(block, PriorSource | RoutedSource) and several:
+        yield (
+            f"{where} needs one class an image; it is for task: classification, "
+            "without mixup and cutmix"
+        )
+    if isinstance(block, EnsembleSource):
+        yield from ensemble(recipe, where, block)
+    if getattr(block, "record", False) and recipe.data.views is None:
+        yield f"{where}.record needs data.views, the number of recycled variations"
+
+
+def above_it(recipe: "Recipe", name: str) -> list[str]:
+    """What a source may be composed of."""
+    names = [*(["teacher"] if recipe.teacher is not None else []), *recipe.sources]
+    return names[: names.index(name)]
+
+
+def ensemble(recipe: "Recipe", where: str, block: EnsembleSource) -> Iterator[str]:
+    if block.mean == "probabilities" and not recipe.asked.exclusive:
+        yield f"{where}.mean: probabilities is wrong for task: {recipe.task}; use logits"
+    try:
+        checked(block.weights, len(block.of))
+    except LimbeckError as error:
+        yield f"{where}.{error}"
+
+
+def entry(recipe: "Recipe", i: int) -> Iterator[str]:
+    """Sources and data that an entry of the objective reads, and that do not exist."""
+    found = recipe.objective[i]
+    known = [*recipe.teachers(), *OURS, *([PEERS] if recipe.students else [])]
+    for name in found.asks:
+        if name == "teacher" and name not in known:
+            taught = recipe.chain is not None and recipe.chain.generations is not None
+            if not taught and not any(other.asks_teacher for other in recipe.objective[:i]):
+                cure = "; students write source: peers" if recipe.students else ""
+                yield f"the recipe: the objective asks a teacher, but the recipe has none{cure}"
+        elif name not in known:
+            place = "" if isinstance(found, Method) else ".source"
+            yield (
+                f"objective.{i}{place}: a source must be one of {known}, got "
+                f"{name!r}{close(name, known)}"
+            )
+    told = [*DATA, *(["first"] if recipe.data.pairs else [])]
+    if not isinstance(found, Method):
+        for address in found.given.values():
+            whose, _, name = address.partition(":")
+            if whose == "data" and name not in told:
+                yield f"objective.{i}.given: data are {told}, got {name!r}{close(name, told)}"
+
+
+def pairs(recipe: "Recipe") -> Iterator[str]:
+    """Batches that cannot be two halves."""
+    data, settings = recipe.data, recipe.train
+    if data.pairs is None:
+        return
+    if settings.batch_size % (2 * settings.accumulate):
+        pieces = f" in each of {settings.accumulate} pieces" if settings.accumulate > 1 else ""
+        yield (
+            f"train.batch_size must be even{pieces} where data.pairs makes batches of two halves, "
+            f"got {settings.batch_size}"
+        )
+    if data.augment.mix() is not None:
+        yield "data.pairs: mixed images belong to no pair; leave out mixup and cutmix"
+    if data.pairs == "view" and data.augment.augment() is None:
+        yield "data.pairs: two views of an image are one without data.augment; add some"
+    if data.views == 1:
+        yield "data.pairs needs two views or more of each image, got data.views: 1"
+    if data.pairs == "class" and not recipe.asked.exclusive:
+        yield "data.pairs: class needs one class an image; it is for task: classification"
+
+
+def exits(recipe: "Recipe") -> Iterator[str]:
+    """Exits that the student does not have."""
+    count = recipe.student.exit_count
+    for i, found in enumerate(recipe.objective):
+        if count is None and reads_exits(found):
+            yield f"objective.{i} reads exits, but the student has none; set student.exits"
+        said = found.keywords().get("exits") if isinstance(found, Method) else None
+        if None not in (count, said) and said != count:
+            yield f"objective.{i}.exits must be the student's {count}, got {said}; leave it out"
+
+
+def reads_exits(found: Any) -> bool:
+    """Whether an entry reads what exits alone have."""
+    return any(whose == "student" and name.startswith(EXITS) for whose, name in found.needs)
+
+
+def merges(mapping: Mapping[str, str | list[str]] | None) -> bool:
+    """Whether a class map makes one class of several."""
+    return any(
+        not isinstance(theirs, str) and len(theirs) > 1 for theirs in (mapping or {}).values()
+    )
