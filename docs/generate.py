@@ -248,6 +248,8 @@ def error(value: float, gradient: float | None) -> str:
 
 def measured_table() -> str:
     """What the methods gained over labels only, the best first, beside what others published."""
+    if not measured():
+        return "The table is still to be made.\n"
     rows = {row.name: row for row in methods.ROWS}
     best = sorted(measured().items(), key=lambda pair: -pair[1].gain)
     lines = [(f"`{name}`", rows[name].family, *gained(m), rows[name].published) for name, m in best]

@@ -165,5 +165,8 @@ def hard(
         (hard distillation); Lee, "Pseudo-label", ICML workshop 2013.
     """
     table, s, t, mask = sides.items(s, t, axis, mask)
-    items = table.cross_entropy(s, table.argmax(t))
+    decided = table.argmax(t)
+    if mask is weight is count is None:
+        return table.mean_cross_entropy(s, decided)
+    items = table.cross_entropy(s, decided)
     return reduction.mean(table, items, mask, weight, count)

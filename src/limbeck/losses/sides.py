@@ -30,36 +30,11 @@ def logits(s: Any, t: Any, axis: int) -> tuple[Any, Any, Any]:
 
 def items(s: Any, t: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any]:
     """As `logits`, and the mask of the items; those that it leaves out are zeros on both sides."""
-    return masked(*logits(s, t, axis), mask)
-
-
-def outputs(s: Any, t: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any]:
-    """As `items`, of outputs that do not compete, and may be one."""
-    reduction.same_shape(s, t)
-    table = ops.of(s)
-    s, t = (table.moveaxis(table.float32(x), axis, -1) for x in (s, t))
-    return masked(table, s, t, mask)
-
-
-def masked(table: Any, s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
+    table, s, t = logits(s, t, axis)
     if mask is None:
         return table, s, t, None
     mask = reduction.valid(table, mask, s.shape[:-1])
     return table, *reduction.only(table, mask, s, t), mask
-
-
-def labelled(
-    s: Any, t: Any, target: Any, axis: int, mask: Any
-) -> tuple[Any, Any, Any, Any, Any, Any]:
-    """As `items`, and the labels: (operations, s, t, labels, which class is the label, mask).
-
-    Items without a label do not count; their logits must be finite, those beside `mask` need not.
-    """
-    table, s, t, mask = items(s, t, axis, mask)
-    target = labels(table, target, s)
-    known = target != -100 if mask is None else (target != -100) & mask
-    target = table.where(known, target, 0)
-    return table, s, t, target, table.arange(s.shape[-1], target) == target[..., None], known
 
 
 def labels(table: Any, target: Any, s: Any) -> Any:
