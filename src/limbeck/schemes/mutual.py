@@ -44,7 +44,7 @@ class Mutual(nn.Module):
     - a `Teaching`, such as `Attention` (OKDDip).
 
     Args:
-        students: the modules to train by name, or `Reader`s that name their signals alike.
+        students: the modules to train by name, or each in a `Reader` that names signals alike.
         objective: of every student, which gets a copy with projectors of its own; or one for each
             by name, which may also read from a peer by its name.
         teach: who says what, as above.
