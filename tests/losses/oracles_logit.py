@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tests.losses.oracles import Array, _dot, _mean
-from tests.losses.oracles import hint as logit_mse  # noqa: F401 # with classes for channels
+from tests.losses.oracles import Array, _dot, _mean, hint
 
 Row = Sequence[float]
+logit_mse = hint  # with classes for channels
 
 
 def jeffreys(s: Array, t: Array, temperature: float = 1.0, **items: Any) -> float:

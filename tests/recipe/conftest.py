@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.recipe.raws import raw
+from tests.recipe.runs import Steps
 
 MakePictures = Callable[..., Path]
 CLASSES = ("ant", "bee", "cow")
@@ -54,3 +55,8 @@ def small(pictures: MakePictures) -> Callable[..., dict[str, Any]]:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speed is measured by three calls, however short they are."""
     monkeypatch.setattr("limbeck.evaluate.speed.SECONDS", 0.0)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    return Steps(monkeypatch)

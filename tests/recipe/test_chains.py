@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from tests.recipe.raws import problems, recipe, refused
+from tests.recipe.runs import Steps, timeless
 from torch import Tensor, nn
 
 from limbeck import losses
@@ -30,7 +31,6 @@ from limbeck.recipe.build import open_splits
 from limbeck.recipe.chains import direct, links, taught
 from limbeck.report import write_report
 from limbeck.schemes.chains import Stage
-from limbeck.train.loop import Trainer
 
 each = pytest.mark.parametrize
 Make = Callable[..., dict[str, Any]]
@@ -47,40 +47,10 @@ TAKD = {"assistants": [mlp(6), mlp(5)]}
 DGKD = {**TAKD, "dense": True, "drop": 0.5}
 
 
-def timeless(document: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation without what a clock said."""
-    return {
-        name: timeless(value) if isinstance(value, dict) else value
-        for name, value in document.items()
-        if name not in ("latency_ms", "throughput")
-    }
-
-
 def equal(one: Path, two: Path) -> bool:
     """Whether two run folders hold the same student."""
     first, second = (load_file(folder / "student.safetensors") for folder in (one, two))
     return all(torch.equal(first[key], second[key]) for key in first)
-
-
-class Steps:
-    """Counts optimizer steps, and stops a training before one of them if asked to."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.taken, self.stop = 0, -1
-        update = Trainer.update
-
-        def counted(trainer: Trainer, batch: Any) -> Any:
-            if self.taken == self.stop:
-                raise KeyboardInterrupt
-            self.taken += 1
-            return update(trainer, batch)
-
-        monkeypatch.setattr(Trainer, "update", counted)
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
-    return Steps(monkeypatch)
 
 
 # ---- what a recipe may say

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.recipe.raws import problems, refused
+from tests.recipe.runs import Steps, timeless
 from torch import nn
 
 from limbeck import zoo
@@ -29,36 +30,6 @@ FIT = {"epochs": 2, "batch_size": 6, "lr": 0.05, "log_every": 1}
 def records(folder: Path, kind: str) -> list[dict[str, Any]]:
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return [line for line in lines if line["kind"] == kind]
-
-
-def timeless(document: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation without what a clock said."""
-    return {
-        name: timeless(value) if isinstance(value, dict) else value
-        for name, value in document.items()
-        if name not in ("latency_ms", "throughput")
-    }
-
-
-class Steps:
-    """Counts optimizer steps, and stops a training before one of them if asked to."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.taken, self.stop = 0, -1
-        update = Trainer.update
-
-        def counted(trainer: Trainer, batch: Any) -> Any:
-            if self.taken == self.stop:
-                raise KeyboardInterrupt
-            self.taken += 1
-            return update(trainer, batch)
-
-        monkeypatch.setattr(Trainer, "update", counted)
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
-    return Steps(monkeypatch)
 
 
 def test_a_run_leaves_its_recipe_its_student_and_its_evaluation(
