@@ -555,7 +555,7 @@ def distilled(
         optimizer.zero_grad()
         taken.loss.backward()
         optimizer.step()
-        held = [tap.seen for taps in distiller.reader.taps.values() for tap in taps.taps]
+        held = [tap.seen for plan in distiller.reader.plans.values() for tap in plan.taps.taps]
         assert held == [[]]
         return taken
 

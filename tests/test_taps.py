@@ -379,7 +379,7 @@ def test_nothing_is_captured_outside_a_step() -> None:
     distiller = tapped(mlp(), "body")
     distiller(X)
     distiller.student.eval()(X)
-    assert all(not tap.seen for taps in distiller.reader.taps.values() for tap in taps.taps)
+    assert all(not tap.seen for plan in distiller.reader.plans.values() for tap in plan.taps.taps)
 
 
 def test_taps_do_not_change_gradients() -> None:

@@ -1,6 +1,6 @@
 """The distiller: a student, its sources and its objective in one module."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,8 @@ from limbeck.objective import Match, Objective, Sum
 from limbeck.ranks import several_ranks
 from limbeck.reader import Reader
 from limbeck.signals import Batch, Signals, Step
-from limbeck.sources import Ema, Source, as_source
+from limbeck.sources import Ema, Frozen, Recorded, Source, as_source
+from limbeck.sources.several import inside
 from limbeck.taps import plain
 
 Teacher = nn.Module | Reader | Source
@@ -70,6 +71,7 @@ class Distiller(nn.Module):
         self.early = [name for name in asked if self.sources[name].early]
         self.late = [name for name in asked if not self.sources[name].early]
         self.moving = [name for name in asked if self.sources[name].moves]
+        self.optional = self.left_out_at_times()
         self.prepared = self.advanced = False
         self.scheduled = [m for m in objective.modules() if isinstance(m, Dial) and not m.advanced]
         self.steered = bool(self.moving or self.scheduled)
@@ -110,6 +112,26 @@ class Distiller(nn.Module):
         self.reader.attach(wants["student"])
         return wants
 
+    def left_out_at_times(self) -> dict[str, list[Objective]]:
+        """The terms that read each teacher of which a step may not need an answer.
+
+        Such teachers are frozen, and none where another kind of source might read them.
+        """
+        whole = self.objective
+        terms = [term for _, term in whole.weighted()] if isinstance(whole, Sum) else [whole]
+        turns = any(type(term).silent is not Objective.silent for term in terms)
+        deaf = all(isinstance(source, Frozen | Recorded) for source in self.sources.values())
+        still = [name for name in self.early if name not in self.moving] if turns and deaf else []
+        return {
+            name: [term for term in terms if name in {whose for whose, _ in term.needs()}]
+            for name in still
+        }
+
+    def idle(self) -> set[str]:
+        """The teachers that nothing in this step needs."""
+        found = self.optional.items()
+        return {name for name, terms in found if all(term.silent() for term in terms)}
+
     def check_models(self) -> None:
         """Refuses models that would mix up signals, and a student that teaches itself."""
         teachers = {name: source.modules() for name, source in self.sources.items()}
@@ -125,8 +147,14 @@ class Distiller(nn.Module):
                     f"source {name!r} is the student itself: no gradient would reach the student; "
                     "pass another model or a copy"
                 )
-        for name, source in self.sources.items():
-            if isinstance(source, Ema) and source.student is not self.student:
+        averages = {
+            each: name
+            for name, source in self.sources.items()
+            for each in inside(source)
+            if isinstance(each, Ema)
+        }
+        for average, name in averages.items():
+            if average.student is not self.student:
                 raise LimbeckError(
                     f"source {name!r} is the average of another model than the student, so that "
                     "it would never move; pass Ema(student)"
@@ -154,13 +182,15 @@ class Distiller(nn.Module):
         training = torch.is_grad_enabled()
         if training:
             self.check_training()
-        output, signals = self.gather(inputs, data)
+        output, signals = self.gather(inputs, data, self.idle() if self.optional else ())
         if training:
             self.check_gradients(signals)
         return self.score(output, signals, share)
 
-    def gather(self, inputs: Any, data: Mapping[str, Any]) -> tuple[Any, Signals]:
-        """The student's output, and the signals of all sources."""
+    def gather(
+        self, inputs: Any, data: Mapping[str, Any], without: Collection[str] = ()
+    ) -> tuple[Any, Signals]:
+        """The student's output, and the signals of all sources but some."""
         for name in self.wants["data"]:
             if name not in data:
                 raise LimbeckError(
@@ -170,7 +200,8 @@ class Distiller(nn.Module):
         batch = Batch(inputs, data)
         signals = Signals(data=data)
         for name in self.early:
-            signals[name] = self.sources[name](batch, signals, self.wants[name])
+            if name not in without:
+                signals[name] = self.sources[name](batch, signals, self.wants[name])
         output, signals["student"] = self.reader.read(
             self.reader.adapt(inputs), self.wants["student"]
         )
@@ -186,13 +217,12 @@ class Distiller(nn.Module):
         device = next(iter(own.values())).device.type if own else "cpu"
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):  # losses see float32 under autocast too
-                parts = self.objective(signals)
+                parts = self.objective.forward(signals)
         else:
-            parts = self.objective(signals)
+            parts = self.objective.forward(signals)
         if share is not None:
             parts = {name: share[name] * value for name, value in parts.items()}
-        first, *others = parts.values()
-        loss = sum(others, start=first)
+        loss = total(parts)
         return Step(loss, output, {name: value.detach() for name, value in parts.items()})
 
     def prepare(self, inputs: Any, **data: Any) -> None:
@@ -319,6 +349,12 @@ class Distiller(nn.Module):
                 if there not in (here, torch.device("meta")):
                     source.to(there)
         return self
+
+
+def total(parts: Mapping[str, Tensor]) -> Tensor:
+    """The sum of all parts."""
+    values = iter(parts.values())
+    return sum(values, start=next(values))
 
 
 def mean_of_ranks(values: list[float]) -> list[float]:

@@ -1,7 +1,7 @@
 """A reader gives a model its signals: names for its output, its modules and what follows them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -9,6 +9,14 @@ from limbeck.errors import LimbeckError
 from limbeck.taps import Taps, describe, select
 
 Signal = str | Callable[[Mapping[str, Any]], Any]
+
+
+class Plan(NamedTuple):
+    """How wanted signals come from one forward: from taps, fields of the output, own names."""
+
+    taps: Taps
+    fields: list[tuple[str, list[str]]]
+    wanted: list[tuple[str, Signal]]
 
 
 class Reader:
@@ -42,8 +50,7 @@ class Reader:
         if not isinstance(model, nn.Module):
             raise TypeError(f"a model must be an nn.Module, got {type(model).__name__}")
         self.model, self.inputs, self.names = model, inputs, dict(names or {})
-        self.taps: dict[tuple[str, ...], Taps] = {}
-        self.fields: dict[tuple[str, ...], dict[str, list[str]]] = {}
+        self.plans: dict[tuple[str, ...], Plan] = {}
 
     def paths(self, wants: Sequence[str]) -> list[str]:
         """The model's own signals that `wants` come from, each once."""
@@ -54,13 +61,18 @@ class Reader:
 
     def attach(self, wants: Sequence[str]) -> Taps:
         """The taps for `wants`; raises LimbeckError for a name that the model does not have."""
-        key = tuple(wants)
-        if key not in self.taps:
+        return self.plan(tuple(wants)).taps
+
+    def plan(self, wants: tuple[str, ...]) -> Plan:
+        """How `wants` are read, worked out once."""
+        if wants not in self.plans:
             paths = self.paths(wants)
             inside = [path for path in paths if not is_output(path)]
-            self.taps[key] = Taps(self.model, inside, ["output", *self.names])
-            self.fields[key] = {path: path.split(".")[1:] for path in paths if is_output(path)}
-        return self.taps[key]
+            taps = Taps(self.model, inside, ["output", *self.names])
+            fields = [(path, path.split(".")[1:]) for path in paths if is_output(path)]
+            wanted = [(want, self.names.get(want, want)) for want in wants]
+            self.plans[wants] = Plan(taps, fields, wanted)
+        return self.plans[wants]
 
     def adapt(self, inputs: Any) -> Any:
         """The inputs as the model wants them."""
@@ -68,19 +80,18 @@ class Reader:
 
     def read(self, inputs: Any, wants: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         """What the model returned for adapted inputs, and the wanted signals."""
-        key = tuple(wants)
-        taps = self.taps.get(key) or self.attach(wants)
+        taps, fields, named = self.plan(tuple(wants))
+        signals: dict[str, Any] = {}
         if taps.taps:
             with taps:
                 output = call(self.model, inputs)
             signals = taps.read()
         else:
-            output, signals = call(self.model, inputs), {}
-        for path, fields in self.fields[key].items():
-            signals[path] = select(output, fields, path) if fields else output
+            output = call(self.model, inputs)
+        for path, inner in fields:
+            signals[path] = select(output, inner, path) if inner else output
         wanted = {}
-        for want in wants:
-            name = self.names.get(want, want)
+        for want, name in named:
             value = signals[name] if isinstance(name, str) else name(Named(self, signals, output))
             if not isinstance(value, Tensor):
                 raise LimbeckError(

@@ -1,5 +1,6 @@
 """The array operations of the losses for torch tensors."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ from limbeck.ops.torch_unit import unit as unit
 
 Axis = int | tuple[int, ...] | None
 PRECISE = (torch.float32, torch.float64)
-MEAN, SUM = get_enum("mean"), get_enum("sum")
+SUM = get_enum("sum")
 nll = torch.ops.aten.nll_loss_forward.default
 
 abs = torch.abs
@@ -264,12 +265,11 @@ def mean_cross_entropy(s: Tensor, target: Tensor) -> Tensor:
     """The mean of the rows whose integer target is not -100; 0 where there is none."""
     if s.ndim > 2:
         s, target = s.flatten(0, -2), target.flatten()
-    log_q = torch.log_softmax(s, -1)
     if visible(s):
-        mean, labels = nll(log_q, target, None, MEAN, -100)
-        if labels:
+        mean = F.cross_entropy(s, target)
+        if not math.isnan(mean.item()):  # as it is where no row counts
             return mean
-    total, labels = nll(log_q, target, None, SUM, -100)
+    total, labels = nll(torch.log_softmax(s, -1), target, None, SUM, -100)
     return total / labels.clamp(min=1)
 
 
