@@ -6,13 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 import torch
 
-from limbeck import methods
+from limbeck import Frozen, methods
 from limbeck.data import Images, Loader
+from limbeck.trackers import read_lines
 from limbeck.zoo import resnet20
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -90,3 +92,73 @@ def test_every_method_teaches_the_student_of_the_pair(pair: ModuleType) -> None:
         gradient = student.stem[0][0].weight.grad
         assert gradient.isfinite().all(), name
         assert gradient.count_nonzero() > 0, name
+
+
+@pytest.fixture(scope="module")
+def schemes() -> ModuleType:
+    with patch.object(sys, "path", [str(BENCHMARKS), *sys.path]):
+        return importlib.import_module("schemes")
+
+
+@pytest.fixture(scope="module")
+def world(schemes: ModuleType) -> Any:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (16, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    images = Images(pixels, torch.arange(16) % 8, tuple("abcdefghij"))
+    networks = {name: make().eval() for name, make in schemes.TEACHERS.items()}
+    routes = schemes.best_of_classes([*networks.values()], images)
+
+    def source(name: str) -> Frozen:
+        return Frozen(networks[name], inputs=schemes.VIEW)
+
+    return schemes.World(images, images, source, routes, seed=0, epochs=1, batch_size=8)
+
+
+def test_every_scheme_trains_as_many_steps_and_has_its_rows(
+    schemes: ModuleType, world: Any, tmp_path: Path
+) -> None:
+    settings = schemes.STUDENTS.model_copy(update={"epochs": 1})
+    splits = {"valid": world.valid, "test": world.valid}
+    runs = {}
+    for arm, stages in schemes.ARMS.items():
+        trained = schemes.run_arm(stages, world, settings, tmp_path / arm)
+        scores = {who: schemes.on_both(network, splits) for who, network in trained.items()}
+        runs[arm] = {"0": {"scores": scores}}
+        for stage in stages:
+            *_, done = read_lines(tmp_path / arm / stage / "metrics.jsonl")
+            assert done["step"] == (6 if arm == "three times as long" else 2), arm
+    rows = schemes.judged(runs, {})
+    assert len(rows) == len(sys.modules["schemes_rows"].ROWS)
+    assert all(row["gain"] == pytest.approx(row["ours"] - row["theirs"], abs=2e-3) for row in rows)
+
+
+def test_the_baseline_is_the_student_alone_bit_for_bit(
+    schemes: ModuleType, world: Any, tmp_path: Path
+) -> None:
+    settings = schemes.STUDENTS.model_copy(update={"epochs": 1})
+    apart = schemes.run_arm(schemes.ARMS["apart"], world, settings, tmp_path / "apart")
+    alone = schemes.run_arm({"alone": schemes.labels}, world, settings, tmp_path / "alone")
+    theirs = alone["student"].state_dict()
+    for name, value in apart["a"].state_dict().items():
+        assert value.equal(theirs[name]), name
+    assert not apart["b"].fc.weight.equal(apart["a"].fc.weight)
+
+
+def test_overlapping_batches_begin_with_the_end_of_the_one_before(
+    schemes: ModuleType, world: Any
+) -> None:
+    loader = schemes.ARMS["dlb"]["student"](world, {}).loader
+    first, second = loader.epoch(0)
+    third, _ = loader.epoch(1)
+    assert second.ids[:4].equal(first.ids[4:])
+    assert third.ids[:4].equal(second.ids[4:])
+    assert len({*first.ids[4:].tolist(), *second.ids[4:].tolist()}) == 8
+    assert (second.view[:4] != first.view[4:]).all()
+
+
+def test_what_every_row_costs_is_measured(schemes: ModuleType, world: Any) -> None:
+    ways = dict(schemes.trainings(world))
+    assert {*ways} >= {name for row in sys.modules["schemes_rows"].ROWS for name in row.trained}
+    one, four = (schemes.mebibytes(ways[name]) for name in ("labels only", "apart"))
+    assert 3 * one < four < 5 * one
+    assert schemes.times(ways["apart"], ways["labels only"], 2) > 0
