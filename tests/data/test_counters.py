@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.data.counters import derive, permutation, uniforms
+from limbeck.counters import derive, permutation, uniforms
 
 
 def test_uniforms_have_the_moments_of_the_uniform_distribution():
@@ -59,7 +59,7 @@ def test_permutations_differ_between_epochs_and_hold_everything_once():
 
 def test_the_same_in_another_process():
     program = (
-        "from limbeck.data.counters import derive, permutation, uniforms;"
+        "from limbeck.counters import derive, permutation, uniforms;"
         "print(uniforms(3, 4, [5, 6], 2).tolist(), permutation(3, 4, 9).tolist(), derive(1, 'x'))"
     )
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -69,7 +69,7 @@ def test_the_same_in_another_process():
 
 def test_splitmix64_is_the_published_generator():
     """First outputs of the reference C program for the state 1234567."""
-    from limbeck.data.counters import GOLDEN, scramble
+    from limbeck.counters import GOLDEN, scramble
 
     state = np.array([1234567], dtype=np.uint64) + GOLDEN * np.arange(1, 4, dtype=np.uint64)
     assert scramble(state).tolist() == [

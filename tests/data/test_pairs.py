@@ -125,12 +125,62 @@ def test_recycled_views_stay_two_different_ones(noise):
     assert views == [(0, 1), (2, 0), (1, 2)]
 
 
-def test_the_first_half_is_a_signal_of_pairs_alone(noise):
+STRONG = Augment(crop=1, randaugment=(2, 10))
+
+
+def test_the_half_that_learns_varies_strongly_and_the_other_as_it_would_alone(noise):
+    loader = Loader(noise, 20, seed=4, augment=AUGMENT, strong=STRONG, pairs="view")
+    plain = Loader(noise, 20, seed=4, augment=AUGMENT, pairs="view")
+    for epoch in range(2):
+        for batch, other in zip(loader.epoch(epoch), plain.epoch(epoch), strict=True):
+            first, second = halves(batch.images)
+            ids, views = halves(batch.ids)[0], halves(batch.view)[0]
+            assert torch.equal(first, noise.augmented(ids, STRONG, 4, views))
+            assert torch.equal(second, halves(other.images)[1])
+            assert not torch.equal(first, halves(other.images)[0])
+
+
+def test_without_augment_the_half_that_teaches_is_as_it_is(noise):
+    batch = next(Loader(noise, 20, seed=4, strong=STRONG, pairs="view").epoch(0))
+    first, second = halves(batch.images)
+    assert torch.equal(second, noise.fetch(halves(batch.ids)[1]))
+    assert not torch.equal(first, second)
+
+
+def test_ranks_share_strong_and_weak_halves(noise):
+    how = {"seed": 1, "augment": AUGMENT, "strong": STRONG, "pairs": "view"}
+    whole = list(Loader(noise, 12, **how).epoch(0))
+    ranks = [list(Loader(noise, 12, **how, rank=r, world=2).epoch(0)) for r in range(2)]
+    for batch, *shares in zip(whole, *ranks, strict=True):
+        for k, half in enumerate(halves(batch.images)):
+            assert torch.equal(half, torch.cat([halves(share.images)[k] for share in shares]))
+
+
+def test_a_recycled_view_of_an_image_is_always_one_image(noise):
+    loader = Loader(noise, 20, seed=4, augment=AUGMENT, strong=STRONG, pairs="view", views=4)
+    seen: dict[tuple[int, int], torch.Tensor] = {}
+    for epoch in range(4):
+        for batch in loader.epoch(epoch):
+            for i, v, image in zip(
+                batch.ids.tolist(), batch.view.tolist(), batch.images, strict=True
+            ):
+                assert torch.equal(seen.setdefault((i, v), image), image)
+    assert len(seen) == 60 * 4
+
+
+@pytest.mark.parametrize("more", [{}, {"pairs": "view", "views": 3}])
+def test_strong_halves_need_pairs_and_an_even_number_of_views(noise, more):
+    with pytest.raises(LimbeckError, match="`strong` is for the first half of `pairs`, with an ev"):
+        Loader(noise, 12, seed=0, augment=AUGMENT, strong=STRONG, **more)
+
+
+def test_the_halves_are_signals_of_pairs_alone(noise):
     batch = next(Loader(noise, 8, seed=0, pairs="class").epoch(0))
     _, data = CLASSIFICATION.signals(batch, torch.device("cpu"))
     assert data["first"].tolist() == [True] * 4 + [False] * 4
+    assert data["second"].tolist() == [False] * 4 + [True] * 4
     _, data = CLASSIFICATION.signals(next(Loader(noise, 8, seed=0).epoch(0)), torch.device("cpu"))
-    assert "first" not in data
+    assert not {"first", "second"} & data.keys()
 
 
 def test_what_makes_no_pairs_is_one_line(noise):

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from limbeck.data.counters import derive, uniforms
+from limbeck.counters import derive, uniforms
 from limbeck.data.gather import take
 from limbeck.data.randaugment import randaugment
 from limbeck.data.resized import boxes, crop_to_boxes

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from limbeck.data.augment import Augment
-from limbeck.data.counters import derive, uniforms
+from limbeck.counters import derive, uniforms
 from limbeck.data.resized import boxes
 from limbeck.errors import LimbeckError, need
 

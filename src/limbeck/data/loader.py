@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from limbeck.data.augment import Augment
-from limbeck.data.counters import derive
+from limbeck.counters import derive
 from limbeck.data.images import Images
 from limbeck.data.mix import Mix
 from limbeck.data.pairs import Pairs, kinds_of
 from limbeck.data.plan import Plan
+from limbeck.data.repeats import Repeats
 from limbeck.data.stream import Key, Stream
 from limbeck.errors import LimbeckError
 
@@ -45,6 +46,7 @@ class Assembly:
     pool: Tensor
     seed: int
     augment: Augment | None
+    strong: Augment | None
     mix: Mix | None
     views: int | None
     students: int
@@ -62,9 +64,15 @@ class Assembly:
         return self.mixed(mine, ids, view)
 
     def pixels(self, ids: Tensor, view: Tensor) -> Tensor:
-        if self.augment is None:
+        if self.strong is None:
+            return self.varied(self.augment, ids, view)
+        how, halves = (self.strong, self.augment), zip(ids.chunk(2), view.chunk(2), strict=True)
+        return torch.cat([self.varied(one, *half) for one, half in zip(how, halves, strict=True)])
+
+    def varied(self, augment: Augment | None, ids: Tensor, view: Tensor) -> Tensor:
+        if augment is None:
             return self.images.fetch(ids)
-        shown = [self.images.augmented(ids, self.augment, seed, view) for seed in self.seeds()]
+        shown = [self.images.augmented(ids, augment, seed, view) for seed in self.seeds()]
         return shown[0] if self.students == 1 else torch.stack(shown, 1)
 
     def seeds(self) -> list[int]:
@@ -97,7 +105,10 @@ class Loader:
     often as it takes, so that it sees as many images as training on all. See `Plan` for the order.
 
     With `pairs` a batch is two halves that belong together, row by row: two views of an image, or
-    two images of a class. See `Pairs`; ranks have whole pairs, and mixed images none.
+    two images of a class. See `Pairs`; ranks have whole pairs, and mixed images none. With "last"
+    the second half are the images of the batch before: see `Repeats`. With `strong` the first half
+    varies so and the second by `augment`. The first half has the even views: of recycled ones there
+    must be an even number, so that a view of an image is always the same.
 
     With several `students` each image comes in as many variations, one for each; mixed images have
     one partner and one weight for all. What is decoded from files is so for each of them.
@@ -118,10 +129,11 @@ class Loader:
         *,
         seed: int,
         augment: Augment | None = None,
+        strong: Augment | None = None,
         mix: Mix | None = None,
         views: int | None = None,
         students: int = 1,
-        pairs: Literal["view", "class"] | None = None,
+        pairs: Literal["view", "class", "last"] | None = None,
         labelled_only: bool = False,
         steps_per_epoch: int | None = None,
         rank: int = 0,
@@ -134,10 +146,17 @@ class Loader:
                 f"`pairs` need an even batch_size and images that are not mixed, got "
                 f"batch_size={batch_size} and mix={mix}"
             )
+        if strong is not None and (pairs is None or (views or 0) % 2):
+            raise LimbeckError(
+                f"`strong` is for the first half of `pairs`, with an even number of `views`, got "
+                f"pairs={pairs!r} and views={views}"
+            )
         self.plan: Plan | Pairs = Plan(
             len(pool), batch_size if pairs is None else batch_size // 2, seed, steps_per_epoch
         )
-        if pairs is not None:
+        if pairs == "last":
+            self.plan = Repeats(self.plan)
+        elif pairs is not None:
             kinds = kinds_of(images.labels[pool]) if pairs == "class" else None
             self.plan = Pairs(self.plan, kinds)
         if self.plan.rows % (self.plan.halves * world):
@@ -153,7 +172,7 @@ class Loader:
         if students > 1 and augment is None:
             raise LimbeckError("students need an augmentation to see variations of their own")
         assembly = Assembly(
-            images, self.plan, pool, seed, augment, mix, views, students, rank, world
+            images, self.plan, pool, seed, augment, strong, mix, views, students, rank, world
         )
         self.stream = Stream(assembly, 0 if images.in_memory else workers)
 

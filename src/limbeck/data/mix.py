@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from limbeck.data.counters import derive, uniforms
+from limbeck.counters import derive, uniforms
 from limbeck.errors import LimbeckError
 
 

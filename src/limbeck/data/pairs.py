@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.data.counters import derive, uniforms
+from limbeck.counters import derive, uniforms
 from limbeck.data.plan import Plan
 from limbeck.errors import LimbeckError
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.counters import derive, permutation
+from limbeck.counters import derive, permutation
 from limbeck.errors import LimbeckError
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from limbeck.data.counters import derive, uniforms
+from limbeck.counters import derive, uniforms
 from limbeck.data.gather import take
 
 Operation = Callable[[Tensor, Tensor], Tensor]

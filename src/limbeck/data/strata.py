@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.counters import derive, permutation
+from limbeck.counters import derive, permutation
 from limbeck.data.images import Images
 from limbeck.errors import LimbeckError
 

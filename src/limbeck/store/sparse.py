@@ -1,0 +1,187 @@
+"""Codecs that keep a few entries of a row over many classes.
+
+V classes, p = softmax(x / T). Signals are read as `NAME.index` (R, K), ascending, `NAME.log_p`
+(R, K), and what more a codec says. What becomes of the classes that are not kept is the loss's
+`tail`: exact probabilities take any, weights of drawn classes take `"drop"`, with which the
+gradient of `sparse_kl` is that of the full divergence on average.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limbeck.errors import LimbeckError
+from limbeck.store.bits import pack, pack_sorted, unpack, unpack_sorted
+from limbeck.store.codec import Arrays, Codec, Draws, Shape, classes
+
+LEVELS = 181  # two of which are one number of 15 bits: 181 * 181 < 2**15
+NEVER = LEVELS - 1  # the level of a probability of 0
+
+
+@dataclass(frozen=True)
+class TopK(Codec):
+    """The k largest probabilities, and the mass of all others.
+
+    With `values="float16"` each log p is in half precision. With `"levels"` it is one of 180 steps
+    between the largest and the least of its row, 7.5 bits; the largest itself is not stored, since
+    all probabilities and the mass of the others sum to 1.
+
+    Args:
+        k: entries of a row.
+        values: how log p is kept.
+        temperature: T of p.
+    """
+
+    k: int
+    values: Literal["float16", "levels"] = "float16"
+    temperature: float = 1.0
+    name = "topk"
+    gives = (".index", ".log_p", ".rest")
+
+    def encode(self, x: Tensor, draws: Draws) -> dict[str, NDArray[Any]]:
+        log_p = (x / self.temperature).log_softmax(-1)
+        index = log_p.topk(self.k).indices.sort(-1).values
+        kept, rest = log_p.gather(-1, index), log_p.scatter(-1, index, -torch.inf)
+        arrays = levels(kept) if self.values == "levels" else {"log_p": kept.half().numpy()}
+        arrays["rest"] = rest.logsumexp(-1).half().numpy()
+        return {"index": pack_sorted(index.numpy(), x.shape[-1]), **arrays}
+
+    def decode(self, arrays: Arrays, shape: Shape) -> dict[str, Tensor]:
+        rest = torch.from_numpy(arrays["rest"]).float()
+        if self.values == "levels":
+            log_p = from_levels(arrays, self.k, rest)
+        else:
+            log_p = torch.from_numpy(arrays["log_p"]).float()
+        index = unpack_sorted(arrays["index"], self.k, shape[-1])
+        return {".index": torch.from_numpy(index), ".log_p": log_p, ".rest": rest}
+
+    def error(self, x: Tensor, decoded: Mapping[str, Tensor]) -> dict[str, float]:
+        log_p = (x / self.temperature).log_softmax(-1).gather(-1, decoded[".index"])
+        gap = (log_p - decoded[".log_p"]).abs()[log_p.isfinite()]
+        rest = float(decoded[".rest"].exp().mean())
+        return {"mean": float(gap.mean()), "max": float(gap.max()), "rest": rest}
+
+    def check(self, shape: Shape) -> None:
+        classes(self.name, shape)
+        fits("k", self.k, shape)
+
+
+@dataclass(frozen=True)
+class Sampled(Codec):
+    """n classes drawn from p, each of weight 1/n: on average the whole of p.
+
+    Args:
+        n: draws of a row, with repetition.
+        temperature: T of p.
+
+    Paper:
+        Anshumann et al., "Sparse logit sampling", ACL 2025, arXiv 2503.16870.
+    """
+
+    n: int
+    temperature: float = 1.0
+    name = "sampled"
+    gives = (".index", ".log_p")
+
+    def encode(self, x: Tensor, draws: Draws) -> dict[str, NDArray[Any]]:
+        index = drawn((x / self.temperature).double().softmax(-1), draws(self.n))
+        return {"index": pack_sorted(index, x.shape[-1])}
+
+    def decode(self, arrays: Arrays, shape: Shape) -> dict[str, Tensor]:
+        index = torch.from_numpy(unpack_sorted(arrays["index"], self.n, shape[-1]))
+        return {".index": index, ".log_p": torch.full(index.shape, -float(np.log(self.n)))}
+
+    def check(self, shape: Shape) -> None:
+        classes(self.name, shape)
+        if self.n < 1:
+            raise LimbeckError(f"codec 'sampled' needs n of at least 1, got {self.n}")
+
+
+@dataclass(frozen=True)
+class HeadAndTail(Codec):
+    """The k largest probabilities, and n classes drawn from all others at equal weights.
+
+    The weights of the drawn ones sum to the mass that the head leaves, so that all entries together
+    are on average the whole of p, at less variance than drawing from all of it.
+
+    Args:
+        k: exact entries of a row.
+        n: drawn ones, with repetition.
+        temperature: T of p.
+    """
+
+    k: int
+    n: int
+    temperature: float = 1.0
+    name = "head-and-tail"
+    gives = (".index", ".log_p")
+
+    def encode(self, x: Tensor, draws: Draws) -> dict[str, NDArray[Any]]:
+        log_p = (x / self.temperature).double().log_softmax(-1)
+        head = log_p.topk(self.k).indices.sort(-1).values
+        others = log_p.exp().scatter(-1, head, 0.0)
+        rest = others.sum(-1, keepdim=True)
+        tail = drawn(others / rest.clamp(min=1e-300), draws(self.n))
+        return {
+            "head": pack_sorted(head.numpy(), x.shape[-1]),
+            "log_p": log_p.gather(-1, head).half().numpy(),
+            "tail": pack_sorted(tail, x.shape[-1]),
+            "rest": rest.log()[..., 0].half().numpy(),
+        }
+
+    def decode(self, arrays: Arrays, shape: Shape) -> dict[str, Tensor]:
+        head = torch.from_numpy(unpack_sorted(arrays["head"], self.k, shape[-1]))
+        tail = torch.from_numpy(unpack_sorted(arrays["tail"], self.n, shape[-1]))
+        rest = torch.from_numpy(arrays["rest"]).float()[:, None] - float(np.log(self.n))
+        log_p = torch.from_numpy(arrays["log_p"]).float()
+        return {
+            ".index": torch.cat((head, tail), -1),
+            ".log_p": torch.cat((log_p, rest.expand(tail.shape)), -1),
+        }
+
+    def check(self, shape: Shape) -> None:
+        classes(self.name, shape)
+        fits("k", self.k, (shape[-1] - 1,))
+        if self.n < 1:
+            raise LimbeckError(f"codec 'head-and-tail' needs n of at least 1, got {self.n}")
+
+
+def fits(what: str, k: int, shape: Shape) -> None:
+    if not 1 <= k <= shape[-1]:
+        raise LimbeckError(f"{what} must be in 1 ... {shape[-1]}, got {k}")
+
+
+def drawn(p: Tensor, u: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The classes, ascending, in which uniform numbers (R, n) fall by probabilities (R, V)."""
+    edges = p.cumsum(-1)
+    places = torch.from_numpy(u) * edges[:, -1:]
+    index = torch.searchsorted(edges, places, right=True)
+    last = p.shape[-1] - 1 - p.flip(-1).gt(0).to(torch.uint8).argmax(-1, keepdim=True)
+    return torch.minimum(index, last).sort(-1).values.numpy()
+
+
+def levels(log_p: Tensor) -> dict[str, NDArray[Any]]:
+    """Steps below the largest of each row, two in 15 bits, and the size of a step."""
+    below = log_p.amax(-1, keepdim=True) - log_p
+    finite = below.isfinite()
+    step = torch.where(finite, below, 0).amax(-1, keepdim=True) / (NEVER - 1)
+    step = torch.nextafter(step.half(), torch.tensor(torch.inf, dtype=torch.half))
+    level = torch.where(finite, (below / step.float()).round(), NEVER).long()
+    level = torch.nn.functional.pad(level, (0, level.shape[-1] % 2))
+    pairs = level[:, 0::2] * LEVELS + level[:, 1::2]
+    return {"levels": pack(pairs.numpy(), 15), "step": step[..., 0].numpy()}
+
+
+def from_levels(arrays: Arrays, k: int, rest: Tensor) -> Tensor:
+    """log p of what `levels` wrote: with the mass of all others it sums to 1."""
+    pairs = torch.from_numpy(unpack(arrays["levels"], 15, (k + 1) // 2))
+    level = torch.stack((pairs // LEVELS, pairs % LEVELS), -1).flatten(1)[:, :k]
+    below = level * torch.from_numpy(arrays["step"]).float()[:, None]
+    log_p = torch.where(level == NEVER, -torch.inf, -below)
+    mass = torch.log1p(-rest.exp().clamp(max=1 - 1e-7))
+    return log_p + (mass - log_p.logsumexp(-1))[:, None]

@@ -1,0 +1,136 @@
+"""Keeping a store in order: what it holds, whether it is whole, fewer and fuller shards."""
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.store.errors import Error, pooled
+from limbeck.store.kept import Kept
+from limbeck.store.keys import Keys, Views
+from limbeck.store.manifest import write_manifest
+from limbeck.store.place import Place
+from limbeck.store.rows import Rows
+from limbeck.store.shards import Shard, shard_name, write_shard
+from limbeck.store.store import Store, same_store
+from limbeck.store.writer import SHARD_BYTES
+
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a store holds; bytes and errors are by signal, rows of tokens count each."""
+
+    about: dict[str, Any]
+    signals: dict[str, Kept]
+    rows: int
+    views: list[int]
+    shards: int
+    bytes: dict[str, int]
+    bytes_a_row: dict[str, float]
+    error: Error
+
+
+def summary(store: Store) -> Summary:
+    """What a store holds, from what its shards say of themselves."""
+    sizes = {name: sum(bytes_of(shard, name) for shard in store.shards) for name in store.kept}
+    counts = {
+        name: sum(rows_of(shard, kept) for shard in store.shards)
+        for name, kept in store.kept.items()
+    }
+    return Summary(
+        about=store.about,
+        signals=store.kept,
+        rows=len(store),
+        views=np.unique(store.rows.every("view")).tolist(),
+        shards=len(store.shards),
+        bytes=sizes,
+        bytes_a_row={name: sizes[name] / max(counts[name], 1) for name in sizes},
+        error=pooled([(shard.rows, shard.told["error"]) for shard in store.shards]),
+    )
+
+
+def bytes_of(shard: Shard, name: str) -> int:
+    """Bytes of a signal in a shard."""
+    return sum(array.nbytes for key, array in shard.arrays.items() if key.startswith(f"{name}/"))
+
+
+def rows_of(shard: Shard, kept: Kept) -> int:
+    """How many samples a shard has, or tokens."""
+    return int(shard.arrays["length"].sum()) if kept.tokens else shard.rows
+
+
+def damaged(store: Store) -> list[str]:
+    """Reads every byte: the shards that have others than were written."""
+    return [shard.path for shard in store.shards if not shard.sound]
+
+
+def merge(
+    places: Sequence[Place],
+    into: Place,
+    *,
+    keep: Callable[[Keys, Views], NDArray[np.bool_]] = lambda keys, views: np.ones(
+        len(views), bool
+    ),
+    shard_bytes: int = SHARD_BYTES,
+) -> Store:
+    """Writes the rows of stores as one store, each row once, in full shards.
+
+    `into` may be among the places: its old shards are removed when all new ones are there, so that
+    a call that is killed loses nothing. A row that several have is taken from the first.
+
+    Args:
+        keep: which rows (R,) stay, by keys and views; all unless given.
+
+    Raises:
+        LimbeckError: stores of different teachers, data or codecs; a shard with changed bytes.
+    """
+    stores = [Store(place, whole=False) for place in places]
+    first = stores[0]
+    for other in stores[1:]:
+        same_store(f"{other.place}", first.about, other.about)
+        same_store(
+            f"{other.place}", first.shards[0].told["signals"], other.shards[0].told["signals"]
+        )
+    rows = Rows([shard for store in stores for shard in store.shards])
+    keys, views = rows.every("key"), rows.every("view")
+    wanted = np.flatnonzero(keep(keys, views.astype(np.int64)))
+    wanted = wanted[np.sort(firsts(keys[wanted], views[wanted]))]
+    before = [name for name in into.names() if name.startswith("shard-")]
+    error = pooled([(shard.rows, shard.told["error"]) for shard in rows.shards])
+    told = {"about": first.about, "signals": first.shards[0].told["signals"], "error": error}
+    writer = secrets.token_hex(4)
+    for number, part in enumerate(portions(rows, wanted, shard_bytes)):
+        write_shard(into, shard_name(writer, number), raw(rows, part, first.kept), told)
+    for name in before:
+        into.remove(name)
+    write_manifest(into)
+    return Store(into)
+
+
+def firsts(keys: Keys, views: Views) -> Numbers:
+    """Where each key in each view comes first."""
+    whole = np.column_stack((keys, views.astype(np.int64).view(np.uint64)))
+    return np.unique(whole, axis=0, return_index=True)[1]
+
+
+def portions(rows: Rows, wanted: Numbers, shard_bytes: int) -> Iterator[Numbers]:
+    """Runs of rows that fill a shard each."""
+    sizes = [sum(a.nbytes for a in shard.arrays.values()) / shard.rows for shard in rows.shards]
+    of = np.searchsorted(rows.starts, wanted, side="right") - 1
+    ends = np.cumsum(np.asarray(sizes)[of])
+    yield from np.split(wanted, np.flatnonzero(np.diff(ends // shard_bytes)) + 1)
+
+
+def raw(rows: Rows, part: Numbers, signals: dict[str, Kept]) -> dict[str, NDArray[Any]]:
+    """The arrays of these rows, as they are stored."""
+    own = [name for name in ("key", "view", "length") if name in rows.shards[0].arrays]
+    found = rows.gathered(own, part, tokens=False)
+    for name, kept in signals.items():
+        arrays = rows.signal(name, part, kept.tokens)
+        found |= {f"{name}/{key}": array for key, array in arrays.items()}
+    return found

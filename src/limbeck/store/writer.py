@@ -1,0 +1,174 @@
+"""Writing a store: rows in any order, by any number of processes, from where one was killed."""
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limbeck.counters import scramble, uniforms
+from limbeck.errors import LimbeckError
+from limbeck.store.codec import Codec
+from limbeck.store.errors import Error, pooled
+from limbeck.store.kept import Kept
+from limbeck.store.keys import Keys, Views, named
+from limbeck.store.manifest import write_manifest
+from limbeck.store.place import Place
+from limbeck.store.shards import is_shard, shard_name, write_shard
+from limbeck.store.store import Store, same_store
+
+SHARD_BYTES = 1 << 27
+
+
+class Writer:
+    """Adds rows to a store; several writers, here and elsewhere, need not know of each other.
+
+    Each owns the names of its shards. A shard is written when it is full, or after some seconds,
+    and can be read from then on; what a killed writer had not written yet is all that is lost.
+    Leaving the `with` block writes what is left.
+
+    Args:
+        place: where; made if it is not there.
+        about: what the rows depend on, as JSON can hold it: teacher, data, views, versions.
+        codecs: of each signal.
+        tokens: the signals that have a row for each token.
+        seed: of the classes that codecs draw.
+        shard_bytes: size of a shard.
+        seconds: the longest time that a row waits.
+
+    Raises:
+        LimbeckError: a store that is about something else or keeps other signals; a NaN; rows of
+            another shape; a signal that its codec is not for.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        about: Mapping[str, Any],
+        codecs: Mapping[str, Codec],
+        *,
+        tokens: tuple[str, ...] = (),
+        seed: int = 0,
+        shard_bytes: int = SHARD_BYTES,
+        seconds: float = 60.0,
+    ) -> None:
+        self.place, self.about, self.codecs, self.tokens = place, dict(about), codecs, tokens
+        self.seed, self.shard_bytes, self.seconds = seed, shard_bytes, seconds
+        self.before = Store(place) if any(map(is_shard, place.names())) else None
+        self.kept: dict[str, Kept] = {}
+        if self.before is not None:
+            same_store(f"{place}", self.before.about, self.about)
+            self.kept = self.before.kept
+            self.check_codecs(self.before)
+        self.name, self.number = secrets.token_hex(4), 0
+        self.empty()
+
+    def empty(self) -> None:
+        self.rows: list[dict[str, NDArray[Any]]] = []
+        self.errors: list[tuple[int, Error]] = []
+        self.bytes, self.begun = 0, time.monotonic()
+
+    def check_codecs(self, before: Store) -> None:
+        theirs = {name: kept.codec for name, kept in before.kept.items()}
+        if theirs != dict(self.codecs):
+            raise LimbeckError(
+                f"{self.place} keeps {theirs}, got {dict(self.codecs)}; write to another place"
+            )
+
+    def known(self, keys: Keys, views: Views) -> NDArray[np.bool_]:
+        """Which rows (R,) were there when the writer began."""
+        if self.before is None:
+            return np.zeros(len(keys), bool)
+        return self.before.index.find(keys, views) >= 0
+
+    def add(
+        self,
+        keys: Keys,
+        views: Views,
+        signals: Mapping[str, Tensor],
+        lengths: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Takes rows: signals (R, ...), those of tokens (sum of lengths, ...)."""
+        arrays: dict[str, NDArray[Any]] = {"key": keys, "view": views.astype(np.int32)}
+        errors: Error = {}
+        samples = np.arange(len(keys))
+        owner = dict.fromkeys(self.codecs, samples)
+        if self.tokens:
+            if lengths is None:
+                raise LimbeckError(f"{self.tokens} have rows for tokens: give the lengths")
+            arrays["length"] = lengths.astype(np.int32)
+            owner |= dict.fromkeys(self.tokens, np.repeat(samples, lengths))
+        for name, codec in self.codecs.items():
+            owners = owner[name]
+            x = self.checked(name, signals[name], keys, owners)
+            coded = codec.encode(x, self.draws(keys, views, owners))
+            arrays |= {f"{name}/{part}": array for part, array in coded.items()}
+            decoded = codec.decode(coded, tuple(x.shape[1:]))
+            errors[name] = codec.error(x, decoded) if len(x) else {}
+        self.rows.append(arrays)
+        self.errors.append((len(keys), errors))
+        self.bytes += sum(array.nbytes for array in arrays.values())
+        if self.bytes >= self.shard_bytes or time.monotonic() - self.begun >= self.seconds:
+            self.flush()
+
+    def checked(self, name: str, signal: Tensor, keys: Keys, owners: NDArray[np.int64]) -> Tensor:
+        """A signal's rows in float32 on the CPU, after a look at them."""
+        x = signal.detach().float().cpu().contiguous()
+        if len(x) != len(owners):
+            raise LimbeckError(f"{name}: {len(owners)} rows were promised, got {len(x)}")
+        kept = Kept(self.codecs[name], tuple(x.shape[1:]), name in self.tokens)
+        if name not in self.kept:
+            kept.codec.check(kept.shape)
+            self.kept = {**self.kept, name: kept}
+        if self.kept[name].shape != kept.shape:
+            raise LimbeckError(
+                f"{name}: a row of this store is {self.kept[name].shape}, got {kept.shape}"
+            )
+        bad = x.isnan().flatten(1).any(-1) if x.ndim > 1 else x.isnan()
+        if bool(bad.any()):
+            key = keys[owners[int(bad.nonzero()[0])]]
+            raise LimbeckError(
+                f"{name} of sample {named(key)} is NaN; the teacher or its input is broken there"
+            )
+        return x
+
+    def draws(
+        self, keys: Keys, views: Views, owners: NDArray[np.int64]
+    ) -> Callable[[int], NDArray[np.float64]]:
+        """Uniform numbers of each row: a function of seed, key, view and position."""
+        firsts = np.searchsorted(owners, owners)
+        counter = (views[owners].astype(np.uint64) << np.uint64(32)) + (
+            np.arange(len(owners)) - firsts
+        ).astype(np.uint64)
+        ids = keys[owners, 0] ^ scramble(keys[owners, 1])
+        return lambda n: uniforms(self.seed, counter, ids, n)
+
+    def flush(self) -> None:
+        """Writes what has come as a shard."""
+        if not self.rows:
+            return
+        arrays = {name: np.concatenate([row[name] for row in self.rows]) for name in self.rows[0]}
+        told = {
+            "about": self.about,
+            "signals": {name: kept.as_json() for name, kept in self.kept.items()},
+            "error": pooled(self.errors),
+        }
+        write_shard(self.place, shard_name(self.name, self.number), arrays, told)
+        self.number += 1
+        self.empty()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.flush()
+        write_manifest(self.place)
