@@ -5,6 +5,7 @@ from typing import Any
 
 from limbeck.check.timing import PHASES
 from limbeck.evaluate.text import aligned, percent, short, shown
+from limbeck.graph import Graph, lines
 from limbeck.tasks import measured
 
 
@@ -15,6 +16,7 @@ def summary(document: Mapping[str, Any]) -> str:
         listed("problem", document["problems"]),
         listed("warning", document["warnings"]),
         listed("note", document["notes"]),
+        graph(document.get("graph")),
         chain(document.get("chain", ())),
         data(document["data"]),
         models(document["models"]),
@@ -36,6 +38,11 @@ def listed(kind: str, lines: Sequence[str]) -> str:
 def columns(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(aligned(list(row), widths) for row in rows)
+
+
+def graph(document: Mapping[str, Any] | None) -> str:
+    """Who teaches whom, where a recipe says it."""
+    return "" if document is None else lines(Graph.of(document))
 
 
 def chain(stages: Sequence[Mapping[str, Any]]) -> str:
@@ -89,6 +96,9 @@ def models(documents: Mapping[str, Mapping[str, Any]]) -> str:
     for name, model in documents.items():
         if model.get("logit_error") is not None:
             lines.append(f"largest logit error of the {name}: {model['logit_error']:.3g} std")
+        if "members" in model:
+            each = [shown(measure.shown, score) for score in model["members"]]
+            lines.append(f"{name} draws from {measure.label} {', '.join(each)}")
     return "\n".join(lines)
 
 

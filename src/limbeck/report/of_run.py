@@ -21,6 +21,10 @@ APART = (
     "One run cannot tell what students learn from one another: `limbeck compare` measures the gain "
     "over the same students, each trained by labels alone."
 )
+BESIDE = (
+    "One run cannot tell what students learn from a teacher or from one another: `limbeck compare` "
+    "measures the gain of each by itself."
+)
 
 
 def run_page(run: Run) -> Page:
@@ -86,17 +90,20 @@ def sentences(run: Run) -> list[str]:
         )
     if run.history is not None and run.history.seconds is not None:
         said.append(f"Trained in {seconds(run.history.seconds)}.")
-    group = evaluation is not None and evaluation.students
-    return [*said, APART if group else ALONE]
+    if evaluation is None or not evaluation.students:
+        return [*said, ALONE]
+    return [*said, APART if evaluation.teacher is None else BESIDE]
 
 
 def facts(evaluation: Evaluation) -> list[Fact]:
     """Student, teacher, and how close they are."""
     teacher, measure = evaluation.teacher, evaluation.task.headline
     if evaluation.students:
-        everyone = evaluation.everyone().items()
+        everyone: dict[str, Scores] = {**evaluation.everyone()}
+        everyone |= {} if teacher is None else {"teacher": teacher}
         return [
-            Fact(name, score(measure, each.of(measure)), measure.label) for name, each in everyone
+            Fact(name, score(measure, each.of(measure)), measure.label)
+            for name, each in everyone.items()
         ]
     found = [Fact("Student", score(measure, evaluation.of(measure)), measure.label)]
     if teacher is None:
@@ -152,8 +159,9 @@ def measures(evaluation: Evaluation | None) -> list[Table]:
         return []
     task, teacher = evaluation.task, evaluation.teacher
     ours = told(evaluation, task)
-    if teacher is None:
-        everyone = evaluation.everyone()
+    if teacher is None or evaluation.students:
+        everyone: dict[str, Scores] = {**evaluation.everyone()}
+        everyone |= {} if teacher is None else {"teacher": teacher}
         columns = [told(each, task) for each in everyone.values()]
         rows = [TableRow(name, [Cell(column[name]) for column in columns]) for name in ours]
         if len(everyone) == 1:

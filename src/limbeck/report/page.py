@@ -51,6 +51,7 @@ class Section:
     figures: Sequence[Figure] = ()
     needs: str = ""
     small: bool = False
+    wide: bool = False
 
     @property
     def empty(self) -> bool:

@@ -209,9 +209,11 @@ class Comparison(Record):
 
     @property
     def who(self) -> str:
-        """Who taught the subject: a teacher, or the other students of a run."""
+        """Who taught the subject: a teacher, the other students of a run, or both."""
         several = any(run.student is not None for run in self.arms[self.subject].runs)
-        return "the company of its peers" if several else "the teacher"
+        if not several or self.subject.startswith("distilled,"):
+            return "the teacher"
+        return "the company of its peers" if self.teacher is None else "a teacher beside its peers"
 
     @property
     def measure(self) -> Measure:
