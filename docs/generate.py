@@ -1,4 +1,5 @@
-"""The reference of a recipe's keys, of the losses and of the methods, from the code itself.
+"""The reference of a recipe's keys, of the losses and of the methods, from the code itself, and
+who teaches whom in the recipes of all schemes.
 
     python docs/generate.py
 
@@ -14,17 +15,20 @@ from typing import Any
 
 from limbeck import losses, methods, truth
 from limbeck.errors import LimbeckError
+from limbeck.graph import drawing
 from limbeck.methods.measured import Measured, measured, where
-from limbeck.recipe import Recipe
+from limbeck.recipe import Recipe, graph_of, read
 from limbeck.recipe.keywords import keywords as keywords_of
 from limbeck.recipe.keywords import named
 
 Schema = Mapping[str, Any]
-CONFORMANCE = Path(__file__).parents[1] / "benchmarks" / "results" / "conformance.json"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+CONFORMANCE = RESULTS / "conformance.json"
 PLACES = {  # where a block stands in a recipe
     "Recipe": "the recipe",
     "Data": "data",
     "Augmentation": "data.augment",
+    "Variation": "data.strong",
     "Model": "student",
     "Teacher": "teacher",
     "EmaSource": "a source of kind ema",
@@ -34,6 +38,8 @@ PLACES = {  # where a block stands in a recipe
     "EnsembleSource": "a source of kind ensemble",
     "DrawnSource": "a source of kind drawn",
     "RoutedSource": "a source of kind routed",
+    "Branches": "student.branches",
+    "Attended": "teach by attention",
     "Term": "objective",
     "Method": "objective by method",
     "Chain": "chain",
@@ -43,6 +49,16 @@ PLACES = {  # where a block stands in a recipe
     "Training": "train",
     "Comparison": "compare",
 }
+SCHEMES = Path(__file__).parents[1] / "recipes" / "schemes"
+GROUPS = (
+    "One teacher",
+    "Several teachers",
+    "The student itself",
+    "Students that teach one another",
+    "Chains",
+)
+WHO = ("teacher", "sources", "student", "students", "teach", "chain", "dense", "objective")
+SEEN = ("labels", "unlabelled", "pairs", "own_views")  # of the data, what who learns depends on
 WORDS = {"boolean": "true or false", "integer": "whole number", "string": "text", "path": "path"}
 
 
@@ -54,6 +70,8 @@ def write(folder: Path) -> None:
     (folder / "methods.md").write_text(method_table(), encoding="utf-8")
     (folder / "conformance.md").write_text(conformance(), encoding="utf-8")
     (folder / "measured.md").write_text(measured_table(), encoding="utf-8")
+    (folder / "schemes.md").write_text(schemes_measured(RESULTS / "schemes.json"), encoding="utf-8")
+    (folder / "who-teaches-whom.md").write_text(schemes(SCHEMES), encoding="utf-8")
     for family in sorted({row.family for row in methods.ROWS}):
         (folder / f"methods-{family}.md").write_text(family_tables(family), encoding="utf-8")
 
@@ -267,6 +285,43 @@ def gained(found: Measured) -> tuple[str, str]:
     return points, "" if found.cost is None else f"{found.cost:.2f}"
 
 
+def schemes_measured(result: Path) -> str:
+    """What each scheme gained over what it must be better than, a table for each family."""
+    if not result.exists():
+        return "Not measured yet.\n"
+    document = json.loads(result.read_text(encoding="utf-8"))
+    teachers = (f"{name} ({100 * s['test']:.2f} %)" for name, s in document["teachers"].items())
+    lines = [f"{document['steps']:,} steps of 64 images; teachers: {', '.join(teachers)}.", ""]
+    for family in dict.fromkeys(row["family"] for row in document["rows"]):
+        rows = [scheme_cells(row) for row in document["rows"] if row["family"] == family]
+        head = ("scheme", "top-1 %", "against", "points", "verdict", "time", "MiB")
+        lines += [f"## {family}", "", *table(head, rows), ""]
+    return "\n".join(lines)
+
+
+def scheme_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """A scheme's line.
+
+    >>> row = {"name": "dml, a", "ours": 66.5, "against": "a, apart", "theirs": 66.0, "gain": 0.5}
+    >>> row |= {"low": -0.123, "high": 1.123, "seeds": 3, "verdict": "no gain shown"}
+    >>> scheme_cells(row | {"time": 2.0, "mib": 48.6})[1:4]
+    ('66.50', 'a, apart (66.00)', '+0.50 (95 % -0.12 to +1.12)')
+    >>> scheme_cells(row | {"low": None, "seeds": 1, "time": None, "mib": None})[3:]
+    ('+0.50 *one seed*', 'no gain shown', '', '')
+    """
+    points, seeds = f"{row['gain']:+.2f}", row["seeds"]
+    if row["low"] is None:
+        points += " *one seed*"
+    else:
+        points += f" (95 % {row['low']:+.2f} to {row['high']:+.2f})"
+        points += "" if seeds == 3 else f" *{seeds} seeds*"
+    costs = (
+        "" if row[key] is None else f"{row[key]:.{n}f}" for key, n in (("time", 2), ("mib", 1))
+    )
+    against = f"{row['against']} ({row['theirs']:.2f})"
+    return row["name"], f"{row['ours']:.2f}", against, points, row["verdict"], *costs
+
+
 def family_tables(family: str) -> str:
     """The methods of a family: two tables, what they are and what to know."""
     rows = [row for row in methods.ROWS if row.family == family]
@@ -275,6 +330,49 @@ def family_tables(family: str) -> str:
     first = table(("method", "signal", "formula", "paper"), what)
     second = table(("method", "taps", "trains too", "limits", "published, not measured here"), know)
     return "\n".join([*first, "", *second, ""])
+
+
+def schemes(folder: Path) -> str:
+    """A section for each recipe of a folder, by who teaches."""
+    found = [(group(read(path)), path) for path in sorted(folder.glob("*.yaml"))]
+    lines = []
+    for title in GROUPS:
+        of_it = [scheme(path) for name, path in found if name == title]
+        lines += [f"## {title}", "", *of_it] if of_it else []
+    return "\n".join(lines)
+
+
+def group(recipe: Recipe) -> str:
+    """The kind of those who teach."""
+    if recipe.chain or recipe.students:
+        return GROUPS[4] if recipe.chain else GROUPS[3]
+    return {0: GROUPS[2], 1: GROUPS[0]}.get(len(recipe.networks()), GROUPS[1])
+
+
+def scheme(path: Path) -> str:
+    """The drawing of a recipe, and the lines that it is made from; its first line is the title."""
+    text = path.read_text(encoding="utf-8")
+    title, _, rest = text.partition("\n")
+    picture = f'<div style="overflow-x:auto">\n{drawing(graph_of(read(path)))}\n</div>'
+    where = f"`recipes/schemes/{path.name}`"
+    code = ["```yaml", *telling(rest), "```"]
+    return "\n".join([f"### {title.lstrip('# ')}", "", picture, "", where, "", *code, ""])
+
+
+def telling(text: str) -> list[str]:
+    """The lines of a recipe that say who teaches whom, without how each sees an image.
+
+    >>> telling("data:\\n  train: a\\n  pairs: view\\nstudent:\\n  model: b\\n  std: [1]")
+    ['data:', '  pairs: view', 'student:', '  model: b']
+    """
+    kept, block = [], ""
+    for line in text.splitlines():
+        key = line.strip(" -").partition(":")[0]
+        block = block if line.startswith((" ", "#")) else key
+        if (block in WHO and key not in ("mean", "std")) or (block == "data" and key in SEEN):
+            kept += ["data:"] if block == "data" and "data:" not in kept else []
+            kept.append(line)
+    return kept
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:

@@ -646,3 +646,23 @@ def test_the_command_exits_3_where_there_is_a_problem(
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == code
     assert len(json.loads(result.stdout)["problems"]) == (code == 3)
+
+
+def test_the_check_of_a_recipe_draws_who_teaches_whom(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps({**TINY, "sources": {"spare": TINY["teacher"]}}))
+    printed = CliRunner().invoke(main, ["check", str(path)]).stdout
+    drawn = (
+        "labels (40 kept) --- truth ---> student (mlp)\n"
+        "teacher (mlp) ------ kl T=2 --> student\n"
+        "spare (mlp): teaches nobody"
+    )
+    assert f"\n\n{drawn}\n\n" in printed
+    graph = json.loads(CliRunner().invoke(main, ["check", str(path), "--json"]).stdout)["graph"]
+    assert [node["name"] for node in graph["nodes"]] == ["student", "labels", "teacher", "spare"]
+    assert graph["arrows"][1] == {
+        "start": "teacher",
+        "end": "student",
+        "terms": ["kl T=2"],
+        "teaches": True,
+    }

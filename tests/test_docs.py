@@ -14,7 +14,8 @@ import yaml
 import limbeck
 from limbeck import losses
 from limbeck.cli import main
-from limbeck.recipe import Recipe, validate
+from limbeck.graph import drawing
+from limbeck.recipe import Recipe, graph_of, read, validate
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -96,3 +97,38 @@ def test_the_reference_has_every_loss_with_its_keywords(generate: ModuleType) ->
     assert "| `truth` | `label_smoothing: 0` |" in written
     known = {name for name in losses.__all__ if f"| `{name}` |" in written}
     assert known == set(losses.__all__) - {"cross_entropy"}
+
+
+SCHEMES = sorted((DOCS.parent / "recipes" / "schemes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SCHEMES, ids=lambda path: path.stem)
+def test_who_teaches_whom_is_drawn_of_every_scheme(generate: ModuleType, path: Path) -> None:
+    page = generate.schemes(path.parent)
+    title = path.read_text(encoding="utf-8").partition("\n")[0]
+    assert re.fullmatch(r"# \S.*", title)
+    _, _, after = page.partition(f"\n### {title.removeprefix('# ')}\n")
+    section, _, _ = after.partition("\n### ")
+    assert drawing(graph_of(read(path))) in section
+    assert f"`recipes/schemes/{path.name}`" in section
+    told = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)[0])
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert told["objective"] == written["objective"]
+    assert {"teacher", "sources", "students", "chain"} & {*told} == (
+        {"teacher", "sources", "students", "chain"} & {*written}
+    )
+
+
+def test_schemes_stand_in_the_order_of_who_teaches(generate: ModuleType) -> None:
+    page = generate.schemes(SCHEMES[0].parent)
+    assert re.findall(r"^## (.*)", page, re.MULTILINE) == list(generate.GROUPS)
+    assert len(re.findall(r"^### ", page, re.MULTILINE)) == len(SCHEMES)
+
+
+def test_the_drawings_are_written_with_the_other_pages(
+    generate: ModuleType, tmp_path: Path
+) -> None:
+    generate.write(tmp_path)
+    page = (tmp_path / "who-teaches-whom.md").read_text(encoding="utf-8")
+    assert page == generate.schemes(SCHEMES[0].parent)
+    assert "generated/who-teaches-whom.md" in (DOCS / "who-teaches-whom.md").read_text("utf-8")

@@ -18,7 +18,8 @@ class Average:
     `buffers` that are floating are averaged like parameters, copied, or left as they are; counters
     and masks (integer, bool) are always copied. What the model shares stays shared. The copy is in
     eval mode, and has the precision of the model when it was made: an average of bfloat16 weights
-    stands still where a step is below their resolution.
+    stands still where a step is below their resolution. Every rank has the whole copy, of a model
+    that FSDP2 shards too: an update gathers its parameters, on all ranks alike.
 
     >>> net = nn.Linear(1, 1, bias=False)
     >>> _ = nn.init.zeros_(net.weight)
@@ -47,7 +48,14 @@ class Average:
             self.follow(mine, theirs, self.buffers)
 
     def follow(self, mine: Tensor, theirs: Tensor, how: Buffers) -> None:
+        theirs = whole(theirs)
         if how == "copy" or not mine.is_floating_point():
             mine.copy_(theirs)
         elif how == "average":
             mine.lerp_(theirs.to(mine), 1 - self.decay)
+
+
+def whole(x: Tensor) -> Tensor:
+    """A tensor that ranks have in parts, put together; any other as it is."""
+    gather = getattr(x, "full_tensor", None)  # of a DTensor, which takes a second to import
+    return x if gather is None else gather()

@@ -4,13 +4,19 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import click
 
+from limbeck.cli_parts import (
+    FILE,
+    FOLDER,
+    command,
+    json_option,
+    overrides_argument,
+    recipe_argument,
+)
+from limbeck.cli_store import store
 from limbeck.errors import LimbeckError
 
 TEMPLATES = {
@@ -22,8 +28,6 @@ SCHEMES = {
     name: f"template-{name}.yaml"
     for name in ("self", "multi-teacher", "mutual", "generations", "assistants")
 }
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 class Examples(click.Group):
@@ -43,30 +47,6 @@ class Examples(click.Group):
                     ("limbeck export runs/a --out model", "safetensors and ONNX"),
                 ]
             )
-
-
-def command(fn: Callable[..., None]) -> Callable[..., None]:
-    """One-line errors with their exit code; tracebacks with --debug alone."""
-
-    @wraps(fn)
-    def guarded(*args: Any, **options: Any) -> None:
-        try:
-            fn(*args, **options)
-        except LimbeckError as error:
-            if click.get_current_context().find_root().params["debug"]:
-                raise
-            click.echo(f"error: {error}", err=True)
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("error: interrupted", err=True)
-            sys.exit(130)
-
-    return guarded
-
-
-recipe_argument = click.argument("recipe", type=FILE)
-overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @click.group(
@@ -184,12 +164,12 @@ def compare(
 ) -> None:
     """Train RECIPE's student with and without its teacher, and say whether it gained."""
     from limbeck.compare import table
-    from limbeck.recipe import compare_recipe, read
+    from limbeck.recipe import compare_recipe, graph_of_text, read
     from limbeck.report import write_report
 
     folder = out or Path("runs") / f"{recipe.stem}-compare"
     document = compare_recipe(read(recipe, overrides), folder, seeds, arms, name=recipe.stem)
-    page = write_report(folder)
+    page = write_report(folder, graph_of=graph_of_text)
     click.echo(json.dumps(document) if as_json else f"{table(document)}\n\nreport: {page}")
 
 
@@ -199,9 +179,10 @@ def compare(
 @command
 def report(folder: Path, out: Path | None) -> None:
     """Write one HTML page about a run or a comparison."""
+    from limbeck.recipe import graph_of_text
     from limbeck.report import write_report
 
-    click.echo(write_report(folder, out))
+    click.echo(write_report(folder, out, graph_of=graph_of_text))
 
 
 @main.command()
@@ -227,3 +208,6 @@ def methods(name: str | None) -> None:
     from limbeck.methods.listing import explain, listing
 
     click.echo(explain(name) if name else listing())
+
+
+main.add_command(store)

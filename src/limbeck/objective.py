@@ -47,6 +47,10 @@ class Objective(nn.Module):
         """How many items each part averages over, where the data says so (labels, masks)."""
         return {}
 
+    def silent(self) -> bool:
+        """Whether this step's parts are 0 whatever a source says, so that it need not be asked."""
+        return False
+
     def advance(self, progress: float) -> None:
         """Moves every schedule to `progress` in [0, 1]."""
         for module in self.modules():

@@ -87,7 +87,8 @@ def test_a_recipe_can_say_what_the_function_takes_or_names_the_reason(row: Any) 
     taken = inspect.signature(getattr(methods, row.name)).parameters
     said = keywords(named(row.name)).model_fields
     assert taken.keys() - said.keys() == UNSAID.get(row.name, set())
-    needed = {name for name, p in taken.items() if p.default is p.empty} - {"samples", "exits"}
+    counted = {"samples", "exits", "branches"}
+    needed = {name for name, p in taken.items() if p.default is p.empty} - counted
     assert {name for name, field in said.items() if field.is_required()} == needed
 
 

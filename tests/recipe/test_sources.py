@@ -57,7 +57,7 @@ ALL: dict[str, Any] = {
     "one": {"kind": "drawn", "of": ["teacher", "big", "slow"]},
     "home": {"kind": "routed", "of": ROUTES},
 }
-FRESH = {"the teacher", "the source 'big'"}  # networks that nobody has trained
+FRESH = {"the teacher", "the source 'big'", "the source 'home'"}  # of what nobody has trained
 READ = [name for name in ALL if name != "big"]
 FIRST = {"mask": "data:first"}
 
@@ -147,7 +147,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         {"data__pairs": "class", "data__augment": {"cutmix": 1}},
         "data.pairs: mixed images belong to",
     ),
-    ({"data__pairs": "clas"}, "data.pairs: input should be 'view' or 'class', got 'clas'"),
+    ({"data__pairs": "clas"}, "data.pairs: input should be 'view', 'class' or 'last', got 'clas'"),
     (
         {"objective__1": {"method": "byot", "truth_weight": 0}},
         "objective.1 reads exits, but the st",

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 import torch
 from tests.networks import batch, gradients, mlp
-from torch import Tensor
+from torch import Tensor, nn
 
-from limbeck import Mutual, losses
+from limbeck import Match, Mutual, losses, truth
 from limbeck.errors import LimbeckError
+from limbeck.schedules import Linear
 from limbeck.schemes import Attention, okddip
+from limbeck.schemes.attention import attentive
 
 X, Y = batch()
 
@@ -101,6 +103,50 @@ def test_it_learns_under_autocast_and_moves_to_another_precision() -> None:
     step.loss.backward()
     assert all(gradient.isfinite().all() for gradient in gradients(mutual).values())
     assert mutual.double()(X.double(), target=Y).loss.dtype == torch.float64
+
+
+def test_an_attentive_objective_is_the_papers() -> None:
+    """The same loss and the same gradients, of the attention too, as by a term of it."""
+    terms = make(temperature=2, weight=0.5)
+    matched = truth() + 0.5 * Match(losses.kl, source="peers", temperature=2)
+    teach = Attention("leader", "body", 8)
+    teach.load_state_dict(terms.teaching.state_dict())
+    nets = {name: mlp(8, seed=k) for k, name in enumerate(["a", "b", "c", "leader"])}
+    mutual = Mutual(nets, attentive(matched), teach=teach)
+    steps = [group(X, target=Y) for group in (terms, mutual)]
+    for step in steps:
+        step.loss.backward()
+    assert steps[0].parts == steps[1].parts
+    learned = [gradients(group.teaching) | gradients(nn.ModuleDict(group.students))
+               for group in (terms, mutual)]  # fmt: skip
+    assert all(torch.equal(learned[0][name], learned[1][name]) for name in learned[0])
+    assert bool(learned[1]["query.weight"].any())
+
+
+def test_what_attentive_leaves_alone() -> None:
+    objective = attentive(truth() + Match(losses.kl) + Match(losses.kl, source="peers"))
+    kinds = [type(term).__name__ for _, term in objective.weighted()]
+    assert kinds == ["Truth", "Match", "Attentive"]
+
+
+def test_a_temperature_may_follow_a_schedule() -> None:
+    soft = Match(losses.kl, source="peers", temperature=Linear(4, 2))
+    nets = {name: mlp(8, seed=k) for k, name in enumerate("abc")}
+    mutual = Mutual(nets, attentive(soft), teach=Attention("c", "body", 8))
+    values = []
+    for progress in (0.0, 1.0):
+        mutual.advance(progress)
+        values.append(float(mutual(X, target=Y).parts["c/kl"]))
+    z = {name: net(X).detach() for name, net in nets.items()}
+    mean = (z["a"] + z["b"]) / 2
+    expected = [float(losses.kl(z["c"], mean, temperature=t)) for t in (4, 2)]
+    assert values == pytest.approx(expected)
+
+
+def test_the_leader_needs_no_features_of_that_name() -> None:
+    nets = {"a": mlp(8), "b": mlp(8, seed=1), "c": nn.Sequential(nn.Linear(4, 3))}
+    mutual = okddip(nets, leader="c", features="body", width=8)
+    assert float(mutual(X, target=Y).parts["c/kl"]) > 0
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -1,5 +1,8 @@
 """Several teachers of the same terms, by hand."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,8 +11,11 @@ from limbeck import Distiller, Match, losses, truth
 from limbeck.balance import Balance
 from limbeck.errors import LimbeckError
 from limbeck.objective import Objective
+from limbeck.projectors import linear
 from limbeck.schedules import Linear
 from limbeck.schemes.guided import Turns, dense
+from limbeck.signals import Batch, Signals
+from limbeck.sources import Source
 
 each = pytest.mark.parametrize
 NAMES = ["teacher", "assistant-1", "assistant-2"]
@@ -77,6 +83,76 @@ def test_those_who_are_heard_weigh_what_all_would(batch: tuple[Tensor, Tensor]) 
             torch.testing.assert_close(parts[f"kl:{name}"], 3 / len(heard) * whole[f"kl:{name}"])
         assert torch.equal(parts["truth"], whole["truth"])
     assert counts == {1, 2, 3}
+
+
+def calls_of(distiller: Distiller) -> dict[str, list[int]]:
+    """Counts the forwards of each teacher."""
+    calls: dict[str, list[int]] = {name: [] for name in NAMES}
+    for name in NAMES:
+        teacher = distiller.sources[name].modules()[0]
+        teacher.register_forward_hook(lambda *_, name=name: calls[name].append(1))
+    return calls
+
+
+def test_who_is_left_out_is_not_asked(batch: tuple[Tensor, Tensor]) -> None:
+    x, y = batch
+    distiller = group(dense(made, NAMES, drop=0.5, seed=3))
+    calls, heard = calls_of(distiller), dict.fromkeys(NAMES, 0)
+    for _ in range(20):
+        distiller.advance(0.0)
+        parts = distiller(x, target=y).parts
+        for name in NAMES:
+            heard[name] += bool(parts[f"kl:{name}"])
+    assert {name: len(found) for name, found in calls.items()} == heard
+    assert sum(heard.values()) < 50
+
+
+def test_who_others_read_too_is_asked(batch: tuple[Tensor, Tensor]) -> None:
+    """By another term, or by another kind of source."""
+
+    class Doubled(Source):
+        def __call__(
+            self, batch: Batch, signals: Signals, wants: Sequence[str]
+        ) -> Mapping[str, Any]:
+            return {want: 2 * signals.of("assistant-1", want) for want in wants}
+
+    x, y = batch
+    hidden = Match(losses.squared_error, source="assistant-1", name="other")
+    read = group(dense(made, NAMES, drop=0.5, seed=3) + hidden)
+    plain = group(dense(made, NAMES, drop=0.5, seed=3))
+    objective = plain.objective + Match(losses.kl, source="twice")
+    heard = Distiller(plain.student, {**plain.sources, "twice": Doubled()}, objective)
+    for distiller in (read, heard):
+        calls = calls_of(distiller)["assistant-1"]
+        for _ in range(10):
+            distiller.advance(0.0)
+            distiller(x, target=y)
+        assert len(calls) == 10
+
+
+def test_a_projector_of_who_is_left_out_has_a_gradient_of_0(batch: tuple[Tensor, Tensor]) -> None:
+    """So that ranks exchange one, and the optimizer does as with a weight of 0."""
+    x, y = batch
+
+    def with_hint(name: str) -> Objective:
+        return truth() + Match(losses.hint, "output", "output", project=linear)
+
+    distiller = group(dense(with_hint, NAMES, drop=0.5, seed=3))
+    distiller.prepare(x, target=y)
+    silent = 0
+    for _ in range(6):
+        distiller.advance(0.0)
+        distiller.zero_grad()
+        step = distiller(x, target=y)
+        step.loss.backward()
+        for match in distiller.matches[1:]:
+            (weight, bias) = match.projector.parameters()
+            assert bool(weight.grad.any()) == bool(bias.grad.any())
+            silent += not weight.grad.any()
+        assert sum(not value for value in step.parts.values()) == sum(
+            not match.projector.weight.grad.any() for match in distiller.matches[1:]
+        )
+    assert 0 < silent < 18
 
 
 def test_each_is_left_out_as_often_as_the_chance_says() -> None:

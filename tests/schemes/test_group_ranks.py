@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from limbeck import Distiller, Match, Mutual, losses, truth
 from limbeck.errors import LimbeckError
+from limbeck.exits import Branched
 from limbeck.projectors import linear
 from limbeck.schemes import Branches, okddip, one
 
@@ -49,10 +50,16 @@ def branched() -> Distiller:
     return Distiller(net.double(), {}, one(3))
 
 
+def cut() -> Distiller:
+    """A network that is cut at a layer, with a gate that has no batch statistics."""
+    net = Branched([mlp(6, seed=k) for k in range(3)], torch.zeros(2, 4), "body", nn.Linear(6, 3))
+    return Distiller(net.double(), {}, one(3))
+
+
 GROUPS: dict[str, Callable[[], Group]] = {
     rule: lambda rule=rule: mutual(rule)
     for rule in ("each", "mean", "naive", "linear", "minlogit", "general")
-} | {"okddip": attended, "one": branched}
+} | {"okddip": attended, "one": branched, "cut": cut}
 
 
 def train(wrapped: nn.Module, group: Group, ranks: int) -> dict[str, Tensor]:

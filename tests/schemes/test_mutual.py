@@ -85,6 +85,11 @@ def test_parts_say_who_teaches_whom() -> None:
     assert list(make(3, teach="mean")(X, target=Y).parts)[:3] == ["a/truth", "a/kl", "b/truth"]
 
 
+def test_a_part_of_the_peers_keeps_its_source_where_another_has_its_name() -> None:
+    mutual = Mutual({"a": mlp(), "b": mlp(seed=1)}, truth(name="kl") + KL)
+    assert list(mutual(X, target=Y).parts) == ["a/kl", "a/kl:peers", "b/kl", "b/kl:peers"]
+
+
 @pytest.mark.parametrize("teach", ["each", "mean", "naive", "linear", "minlogit", "general"])
 def test_twins_have_nothing_to_teach(teach: Any) -> None:
     mutual = Mutual({name: mlp().double() for name in "abc"}, truth() + KL, teach=teach)
@@ -506,7 +511,6 @@ def test_what_is_no_group_is_refused(students: Callable[[], Any], message: str) 
         (truth() + KL, {"teach": "median"}, "teach must be 'each' or one of"),
         (truth() + KL + Match(losses.hint, "body", source="peers"), {"teach": "general"}, "one s"),
         (1.0 * truth(), {"teach": "general"}, r"weighs one signal of the peers, got \[\]"),
-        (truth(name="kl") + KL, {}, r"parts must have names of their own, got \['kl'\] twice"),
     ],
 )
 def test_an_objective_that_cannot_be_read_is_refused(

@@ -38,6 +38,8 @@ SOURCES: dict[str, Make] = {
     "ema": lambda student: Ema(student, 0.8),
     "past": lambda student: Past(SAMPLES),
     "view": lambda student: View(),
+    "a view of an ema": lambda student: View(Ema(student, 0.8)),
+    "a view of a teacher": lambda student: View(noisy(1)),
     "prior": lambda student: Prior(3),
     "routed": lambda student: Routed({"a": noisy(1), "b": noisy(2)}),
     "drawn": lambda student: Drawn([noisy(1), noisy(2)], seed=3),
@@ -47,7 +49,14 @@ SOURCES: dict[str, Make] = {
     ),
     "a past among several": lambda student: Ensemble([Past(SAMPLES), View()], mean="logits"),
 }
-MOVING = ("ema", "past", "drawn", "an ema among several", "a past among several")
+MOVING = (
+    "ema",
+    "past",
+    "a view of an ema",
+    "drawn",
+    "an ema among several",
+    "a past among several",
+)
 SOFT = Match(losses.kl, source="own", temperature=2)
 
 

@@ -41,6 +41,16 @@ def test_what_is_unknown_is_even() -> None:
     torch.testing.assert_close(p[1], torch.tensor([0.1 / 3, 0.9, 0.1 / 3, 0.1 / 3]))
 
 
+def test_maps_have_their_classes_on_an_axis_of_their_own() -> None:
+    labels = torch.tensor([[[0, 2], [-100, 1]], [[1, 1], [2, 0]]])
+    batch = Batch(None, {"target": labels})
+    found = Prior(3, 0.8, axis=1)(batch, Signals(), ["output"])["output"]
+    assert found.shape == (2, 3, 2, 2)
+    for b, y, x in torch.cartesian_prod(*map(torch.arange, (2, 2, 2))).tolist():
+        alone = said(Prior(3, 0.8), labels[b, y, x].view(1))
+        assert torch.equal(found[b, :, y, x], alone[0])
+
+
 @each("epsilon", [0.1, 0.4])
 def test_label_smoothing_is_the_special_case(epsilon: float) -> None:
     """The loss less the entropy of the teacher, which is constant; so the gradient is the same."""

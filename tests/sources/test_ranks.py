@@ -9,9 +9,11 @@ import torch
 from tests.networks import batch, mlp
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from limbeck import Distiller, Ema, Match, Past, losses, truth
+from limbeck.averages import whole
 
 SAMPLES, ROWS, STEPS = 16, 8, 6
 SOFT = {"target": "data:target"}
@@ -63,6 +65,18 @@ def state(distiller: Distiller) -> dict[str, Tensor]:
     return {**distiller.state_dict(), **{f"own {n}": v for n, v in source.state_dict().items()}}
 
 
+def sharded() -> dict[str, Tensor]:
+    """A student in three shards, evaluated once, after which the outermost is whole for a while."""
+    distiller = with_ema()
+    for part in (distiller.student.body, distiller.student, distiller):
+        fully_shard(part)
+    x, y, _ = data(0)
+    with torch.no_grad():
+        distiller(x, target=y)
+    train(distiller, distiller, ranks=2)
+    return {name: whole(value).clone() for name, value in state(distiller).items()}
+
+
 def work(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
@@ -70,6 +84,7 @@ def work(rank: int, folder: Path) -> None:
         distiller = make()
         train(DistributedDataParallel(distiller), distiller, ranks=2)
         torch.save(state(distiller), folder / f"{name}-{rank}.pt")
+    torch.save(sharded(), folder / f"sharded-{rank}.pt")
     half = Past(SAMPLES)
     distiller = Distiller(mlp(), {"past": half}, 1.0 * Match(losses.kl, source="past"))
     distiller.advance(0.0)
@@ -100,6 +115,15 @@ def test_two_ranks_equal_one_process(folder: Path, name: str) -> None:
         assert found.keys() >= start.keys()
         for key, value in state(alone).items():
             assert key not in start or not torch.equal(value, start[key])
+            torch.testing.assert_close(found[key], value, rtol=0, atol=1e-10)
+
+
+def test_the_average_of_a_sharded_student_is_that_of_one_process(folder: Path) -> None:
+    alone = with_ema()
+    train(alone, alone, ranks=1)
+    for found in seen(folder, "sharded"):
+        assert {type(value) for value in found.values()} == {Tensor}
+        for key, value in state(alone).items():
             torch.testing.assert_close(found[key], value, rtol=0, atol=1e-10)
 
 

@@ -1,6 +1,7 @@
 """What the models weigh, and what they answer before anything is trained."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from limbeck.data import Images, in_order, permutation
 from limbeck.models import cost, suspicious_weights
 from limbeck.signals import Batch, Signals
-from limbeck.sources import Ema, Ensemble, Frozen, Recorded, Source
+from limbeck.sources import Drawn, Ema, Ensemble, Frozen, Recorded, Routed, Source
 from limbeck.sources.frozen import cast
 from limbeck.sources.several import Several
 from limbeck.tasks import Task
@@ -40,7 +41,7 @@ def answers_alone(source: Source) -> bool:
     """Whether it has an answer of its own that can be judged: one of trained networks."""
     if isinstance(source, Recorded):
         return answers_alone(source.source)
-    if isinstance(source, Ensemble):
+    if isinstance(source, Ensemble | Routed):
         return all(map(answers_alone, source.sources))
     return isinstance(source, Frozen) and not isinstance(source, Ema)
 
@@ -85,6 +86,26 @@ def headline(task: Task, output: Tensor, images: Images) -> float | None:
     tally = task.tally(len(images.classes))
     tally.add(output, images.labels)
     return tally.scores(images.classes)[task.headline.key]
+
+
+def of_each(source: Drawn, images: Images, job: Job) -> dict[str, Any]:
+    """What a drawn source scores: each member, None without an answer of its own, and the mean."""
+    key = job.task.headline.key
+    scores = [
+        of_member(each, images, job) if answers_alone(each) else None for each in source.sources
+    ]
+    known = [score for score in scores if score is not None]
+    if not known:
+        return {}
+    mean = sum(known) / len(known) if len(known) == len(scores) else None
+    return {key: mean, "members": scores}
+
+
+def of_member(source: Source, images: Images, job: Job) -> float | None:
+    """The task's first score of a source, if what it says are answers."""
+    output = ask(source, images, job)
+    wrong = job.task.fault(output, len(images.classes))
+    return None if wrong else headline(job.task, output, images)
 
 
 def agreement(task: Task, student: Tensor, teacher: Tensor) -> float | None:

@@ -15,6 +15,7 @@ from limbeck.check.answers import (
     deviation,
     headline,
     networks,
+    of_each,
     sample,
     untrained,
     weighed,
@@ -26,9 +27,10 @@ from limbeck.check.rehearsal import kept, rehearsal
 from limbeck.check.terms import Lesson, breakdown, lessons, number
 from limbeck.check.timing import phases, run_time
 from limbeck.data import Images
+from limbeck.distiller import Distiller
 from limbeck.exits import without
 from limbeck.models import cost
-from limbeck.sources import Ema, Source
+from limbeck.sources import Drawn, Ema, Source
 from limbeck.sources.several import Several
 from limbeck.tasks import Task
 from limbeck.tasks.task import predictions
@@ -63,7 +65,7 @@ def check(
         parts = breakdown(taught, findings)
         _, first = next(iter(taught.values()))
         models = weigh(trainer, first.inputs[:1], weights or {}, findings)
-        record, memories = recorded(job, first), remembered(trainer, first)
+        record, memories = recorded(job, taught), remembered(taught)
         del first, taught
         evaluation = answer(trainer, models, findings)
         if exact is not None:
@@ -143,7 +145,7 @@ def answer(trainer: Trainer, models: dict[str, dict[str, Any]], findings: Findin
             models[name][task.headline.key] = headline(task, own, chosen)
     fresh = [name for name, model in models.items() if model.get("weights") == "fitted"]
     for name, source in distiller.sources.items():
-        if not answers_alone(source):
+        if not (isinstance(source, Drawn) or answers_alone(source)):
             continue
         if name in fresh or holds(source, [distiller.sources[each] for each in fresh]):
             findings.notes.append(
@@ -151,12 +153,16 @@ def answer(trainer: Trainer, models: dict[str, dict[str, Any]], findings: Findin
                 "terms are those of its fresh weights"
             )
             continue
+        if isinstance(source, Drawn):
+            told = of_each(source, chosen, job)
+            models |= {name: {**models[name], **told}} if told else {}
+            continue
         logits = ask(source, chosen, job)
         judged, lines = task.judge(called(name), logits, chosen)
         models[name] |= judged
         findings.problems.extend(lines)
-        own = said["student"]
-        if wrong["student"] is None and logits.shape == own.shape:
+        first, own = next(iter(said.items()))
+        if wrong[first] is None and logits.shape == own.shape:
             models[name]["agreement"] = agreement(task, own, logits)
     return seconds
 
@@ -180,16 +186,24 @@ def precision(trainer: Trainer, exact: Source) -> float | None:
     return deviation(ask(trainer.distiller.sources["teacher"], chosen, job), true)
 
 
-def recorded(job: Job, first: Lesson) -> int:
-    """Bytes that the answers of recorded sources will take."""
-    sources = job.distiller.sources.items()
-    return sum(record_bytes(source, first.signals.get(name, {})) for name, source in sources)
+def recorded(job: Job, taught: Mapping[str, tuple[Distiller, Lesson]]) -> int:
+    """Bytes that the answers of recorded sources will take, of all that any student asks."""
+    size = 0
+    for name, source in job.distiller.sources.items():
+        answers = (lesson.signals.get(name, {}) for _, lesson in taught.values())
+        size += record_bytes(source, {k: x for answer in answers for k, x in answer.items()})
+    return size
 
 
-def remembered(trainer: Trainer, first: Lesson) -> dict[str, list[dict[str, Any]]]:
-    """By source, what memories of the student's past will take."""
-    own, wants = first.signals["student"], trainer.distiller.wants
-    found = {n: keeping(s, own, wants[n]) for n, s in trainer.distiller.sources.items()}
+def remembered(
+    taught: Mapping[str, tuple[Distiller, Lesson]],
+) -> dict[str, list[dict[str, Any]]]:
+    """By source, what memories of a student's past will take."""
+    found = {
+        prefix + name: keeping(source, lesson.signals["student"], student.wants[name])
+        for prefix, (student, lesson) in taught.items()
+        for name, source in student.sources.items()
+    }
     return {name: rows for name, rows in found.items() if rows}
 
 

@@ -17,12 +17,12 @@ from limbeck.train.ranks import Ranks
 
 @contextmanager
 def rehearsal(job: Job) -> Iterator[Trainer]:
-    """A trainer whose student and objective are copies, uncompiled, its sources the job's own.
+    """A trainer whose students and objectives are copies, uncompiled, its sources the job's own.
 
     Afterwards sources, modes, devices and random numbers are as they were.
     """
     sources = {name: live(source) for name, source in job.distiller.sources.items()}
-    shared = {id(job.distiller.sources): sources}
+    shared = {id(source): sources[name] for name, source in job.distiller.sources.items()}
     settings = job.settings.model_copy(update={"compile": False})
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with ExitStack() as stack:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from limbeck.check.findings import Findings
 from limbeck.data import derive
 from limbeck.distiller import Distiller
+from limbeck.methods.confident import Confident
 from limbeck.objective import Match, Objective, Sum
 from limbeck.schemes.taught import Taught
 from limbeck.signals import Signals
@@ -105,7 +106,7 @@ def of_one(distiller: Distiller, taught: Lesson, findings: Findings, prefix: str
     named = {n: p for n, p in distiller.student.named_parameters() if p.requires_grad}
     factors, matched = weights(distiller.objective), told(distiller.objective, taught.signals)
     rows, reached = [], set[str]()
-    still = {m.name: m.source for m in distiller.matches if m.source in distiller.moving}
+    why = silences(distiller)
     for name, value in taught.parts.items():
         found = gradients(value, list(named.values()))
         reached |= {n for n, g in zip(named, found, strict=True) if g is not None}
@@ -118,11 +119,8 @@ def of_one(distiller: Distiller, taught: Lesson, findings: Findings, prefix: str
             "gradient_norm": number(norm(found)),
             **matched.get(name, {}),
         }
-        if name in still and size == 0:
-            findings.notes.append(
-                f"{prefix}{name} is 0 at the start, when {still[name]!r} knows no more than "
-                "the student"
-            )
+        if name in why and size == 0:
+            findings.notes.append(f"{prefix}{name} is 0 at the start, when {why[name]}")
         else:
             judge(name, taught, norm(found), weight, findings, prefix)
         rows.append(row)
@@ -132,6 +130,15 @@ def of_one(distiller: Distiller, taught: Lesson, findings: Findings, prefix: str
         findings.warnings.append(untrained(unreached, len(named)))
     total = float(torch.stack([value.detach() for value in taught.parts.values()]).sum())
     return Breakdown(rows, total, unreached, bool(reached))
+
+
+def silences(distiller: Distiller) -> dict[str, str]:
+    """The parts that may well be 0 at the start, and why."""
+    still = {m.name: m.source for m in distiller.matches if m.source in distiller.moving}
+    unsure = {m.name: m.source for m in distiller.matches if isinstance(m, Confident)}
+    return {name: f"{who!r} knows no more than the student" for name, who in still.items()} | {
+        name: f"{who!r} is sure of nothing" for name, who in unsure.items()
+    }
 
 
 def number(value: float | None) -> float | None:

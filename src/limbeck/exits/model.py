@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError
 from limbeck.exits.bottleneck import Exit, channels_second, fitted
+from limbeck.exits.branched import Branched
 from limbeck.exits.early import Early, Leaving, NobodyLeft
 from limbeck.exits.places import find, is_features
 from limbeck.modes import eagerly, evaluating
@@ -130,5 +131,5 @@ class Exits(nn.Module):
 
 
 def without(model: nn.Module) -> nn.Module:
-    """The plain model, which is what ships: of one with exits the model itself."""
-    return model.model if isinstance(model, Exits) else model
+    """The plain model, which is what ships: of one with exits or branches the model itself."""
+    return model.model if isinstance(model, Exits | Branched) else model

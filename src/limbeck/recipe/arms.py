@@ -1,17 +1,20 @@
 """The arms of a comparison: what the recipe's student becomes with and without its teacher."""
 
+from collections.abc import Collection
 from typing import Any
 
 from limbeck.errors import LimbeckError, RecipeError, close
+from limbeck.recipe.branches import reads_branches
 from limbeck.recipe.kinds import Composed, EnsembleSource
 from limbeck.recipe.methods import Method
 from limbeck.recipe.schema import Model, Recipe, Teacher
 from limbeck.recipe.terms import Term
 from limbeck.recipe.text import set_value, validate
 from limbeck.recipe.whole import reads_exits
+from limbeck.schemes.taught import PEERS
 
 LABELS, HARD, DISTILLED = "labels only", "hard pseudo-labels", "distilled"
-DIRECT, MUTUAL = "distilled directly", "mutual"
+DIRECT, MUTUAL, BOTH = "distilled directly", "mutual", "distilled and mutual"
 
 
 def arms_of(recipe: Recipe) -> dict[str, Recipe]:
@@ -20,7 +23,8 @@ def arms_of(recipe: Recipe) -> dict[str, Recipe]:
     Pseudo-labels are the decisions of networks that teach, so that a task of numbers has no such
     arm, nor has a student that teaches itself. A chain has one beside it in which its teacher
     teaches the student directly. Students that teach one another are beside the same students, each
-    of which learns from labels alone.
+    of which learns from labels alone; those that have a teacher too are also beside themselves with
+    the teacher alone and with one another alone, so that each gain is seen by itself.
 
     All have the same student and the same steps and images a step; those that train on the same
     images see them in the same order.
@@ -31,8 +35,9 @@ def arms_of(recipe: Recipe) -> dict[str, Recipe]:
         raise LimbeckError("a comparison needs a teacher's term in the objective")
     decided = {} if hard is None or not deciders(alone) else {HARD: pseudo_labels(alone, hard)}
     directly = {} if recipe.chain is None or born_again else {DIRECT: alone}
-    whole = {MUTUAL if recipe.students else DISTILLED: recipe}
-    arms = {LABELS: labels_only(recipe), **decided, **directly, **whole}
+    subject = subject_of(recipe)
+    parts = {DISTILLED: apart(recipe), MUTUAL: among(recipe)} if subject == BOTH else {}
+    arms = {LABELS: labels_only(recipe), **decided, **directly, **parts, subject: recipe}
     for name, overrides in recipe.compare.arms.items():
         if name in arms:
             raise LimbeckError(f"compare.arms: {name!r} is an arm of every comparison already")
@@ -42,6 +47,36 @@ def arms_of(recipe: Recipe) -> dict[str, Recipe]:
             lines = [f"compare.arms.{name}: {line}" for line in error.problems]
             raise RecipeError(lines) from error
     return arms
+
+
+def subject_of(recipe: Recipe) -> str:
+    """The name of the recipe itself among its arms, by who teaches."""
+    asked = {name for entry in recipe.objective for name in entry.asks}
+    if PEERS not in asked:
+        return DISTILLED
+    return BOTH if asked & recipe.teachers().keys() else MUTUAL
+
+
+def apart(recipe: Recipe) -> Recipe:
+    """Each of several students with its teachers, and without the others."""
+    own = {"teach": "each", "objective": untaught(recipe, [PEERS])}
+    return recipe.model_copy(update=own)
+
+
+def among(recipe: Recipe) -> Recipe:
+    """Several students that teach one another, and have no teacher."""
+    without = {"teacher": None, "sources": {}, "dense": None}
+    own = {"objective": untaught(recipe, recipe.teachers())}
+    return recipe.model_copy(update=without | own)
+
+
+def untaught(recipe: Recipe, sources: Collection[str]) -> list[Term | Method]:
+    """The objective without what reads from these sources, of which the labels stay."""
+    found = [
+        entry if not set(entry.asks) & set(sources) else truth_of(entry)
+        for entry in recipe.objective
+    ]
+    return [entry for entry in found if entry is not None] or [Term(loss="truth")]
 
 
 def labels_only(recipe: Recipe) -> Recipe:
@@ -67,7 +102,8 @@ def pseudo_labels(recipe: Recipe, loss: str) -> Recipe:
         source = "teachers" if "teachers" not in sources else "all-teachers"
         mean = "probabilities" if recipe.asked.exclusive else "logits"
         sources = {**sources, source: EnsembleSource(kind="ensemble", of=who, mean=mean)}
-    whole = recipe.model_copy(update={"sources": sources, **without_exits(recipe)})
+    own = {"sources": sources, "teach": "each", **without_exits(recipe)}
+    whole = recipe.model_copy(update=own)
     taught = [entry for entry in recipe.objective if isinstance(entry, Term) and not entry.is_truth]
     terms = [term for term in taught if term.source in who]
     if not terms:
@@ -95,20 +131,21 @@ def decides(recipe: Recipe, name: str) -> bool:
 
 def without_exits(recipe: Recipe) -> dict[str, Model]:
     """The plain student, which an arm without their terms trains."""
-    return {"student": recipe.student.model_copy(update={"exits": None})}
+    return {"student": recipe.student.model_copy(update={"exits": None, "branches": None})}
 
 
 def bare(term: Term, recipe: Recipe) -> Term:
-    """A term of the output of a student with exits, as one of the plain student's."""
+    """A term of the output of a student with exits or branches, as one of the plain student's."""
     field = (term.student or term.at or "").startswith("output.")
-    exits = recipe.student.exits is not None
-    return term.model_copy(update={"student": None, "at": None}) if exits and field else term
+    more = recipe.student.exits is not None or recipe.student.branches is not None
+    return term.model_copy(update={"student": None, "at": None}) if more and field else term
 
 
 def truths(recipe: Recipe) -> list[Term]:
-    """The terms of the labels; that of a method becomes one of its own, those of exits go."""
+    """The terms of the labels; that of a method becomes its own, those of exits and branches go."""
     found = [term for entry in recipe.objective if (term := truth_of(entry)) is not None]
-    return [bare(term, recipe) for term in found if not reads_exits(term)]
+    kept = [term for term in found if not reads_exits(term) and not reads_branches(term)]
+    return [bare(term, recipe) for term in kept]
 
 
 def truth_of(entry: Term | Method) -> Term | None:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.check.answers import called
 from limbeck.checkpoint import load_weights
 from limbeck.data import Images, Loader, carve, derive, open_images, same_classes, withhold
 from limbeck.distiller import Distiller
 from limbeck.errors import LimbeckError
-from limbeck.exits import Exits, find, without
+from limbeck.exits import without
 from limbeck.inputs import Preprocess
 from limbeck.models import (
     ClassMap,
@@ -26,13 +26,15 @@ from limbeck.models import (
 from limbeck.modes import evaluating
 from limbeck.objective import Objective
 from limbeck.reader import Reader
+from limbeck.recipe.branches import with_branches
+from limbeck.recipe.exits import with_exits
 from limbeck.recipe.schema import Data, Model, Recipe, Teacher
-from limbeck.recipe.sources import sources_of
-from limbeck.recipe.students import mutual
+from limbeck.recipe.sources import sources_of, sources_of_each
+from limbeck.recipe.students import mutual, readers_of
 from limbeck.recipe.text import dump
 from limbeck.schemes.guided import dense
 from limbeck.sources import Frozen, Recorded, Source
-from limbeck.taps import describe, modules_of
+from limbeck.taps import describe
 from limbeck.tasks import CLASSIFICATION, Task
 from limbeck.train import Job, Learner, Training
 from limbeck.train.loop import prepare
@@ -121,23 +123,15 @@ def student_reader(recipe: Recipe, images: Images) -> Reader:
             f"the student must answer with the data's {classes} classes, got {count}; "
             "set student.fit_head: true"
         )
+    if block.branches is not None:
+        inputs, seed = view(images.fetch(torch.arange(min(len(images), 2)))), recipe.seed
+        return with_branches(
+            made, view, block.branches, seed, inputs, lambda own: network(block, classes, own)
+        )
     if block.exits is None:
         return Reader(made, inputs=view)
     torch.manual_seed(derive(recipe.seed, "exits"))
     return with_exits(made, view, block.exits, view(images.fetch(torch.tensor([0]))))
-
-
-def with_exits(model: nn.Module, view: Preprocess, at: int | list[str], inputs: Tensor) -> Reader:
-    """A student with exits, whose layers and output have the names that they have without."""
-    places = find(model, inputs, at) if isinstance(at, int) else at
-    if isinstance(at, int) and len(places) != at + 1:
-        raise LimbeckError(
-            f"student.exits: {at} exits were asked for, but places were found for "
-            f"{len(places) - 1}, {places[:-1]}; name them, or ask for as many"
-        )
-    names = {path: f"model.{path}" for path in modules_of(model) if path}
-    made = Exits(model, inputs, places)
-    return Reader(made, inputs=view, names={**names, "output": "output.logits"})
 
 
 def teacher_source(block: Teacher, recipe: Recipe, images: Images, name: str = "teacher") -> Source:
@@ -233,6 +227,7 @@ def loader_of(recipe: Recipe, images: Images, ranks: Ranks, settings: Training) 
         settings.batch_size,
         seed=recipe.seed,
         augment=data.augment.augment(),
+        strong=None if data.strong is None else data.strong.augment(),
         mix=data.augment.mix(),
         views=data.views,
         students=len(recipe.students or ()) if data.own_views else 1,
@@ -291,14 +286,17 @@ def assemble(recipe: Recipe, ranks: Ranks, splits: Splits | None = None) -> Buil
 
 def learner_of(recipe: Recipe, images: Images) -> Learner:
     """The student with its sources and its objective, or the students with theirs."""
-    if recipe.students is not None:
-        objective = objective_of(recipe, {}, len(images))
-        return mutual(recipe, objective, lambda one: student_reader(one, images))
-    reader = student_reader(recipe, images)
 
     def ask(name: str, block: Teacher) -> Source:
         return teacher_source(block, recipe, images, name)
 
+    if recipe.students is not None:
+        readers = readers_of(recipe, lambda one: student_reader(one, images))
+        found = sources_of_each(recipe, readers, images, ask)
+        shared = {name: source for name, source in found.items() if isinstance(source, Source)}
+        objective = objective_of(recipe, shared, len(images))
+        return mutual(recipe, readers, found, objective, images)
+    reader = student_reader(recipe, images)
     sources = sources_of(recipe, reader, images, ask)
     return Distiller(reader, sources, objective_of(recipe, sources, len(images)))
 
@@ -306,7 +304,10 @@ def learner_of(recipe: Recipe, images: Images) -> Learner:
 def doubts(built: Built) -> list[str]:
     """What about a teacher is probably not meant."""
     found = []
-    student = size(without(built.distiller.student))
+    students = {n: size(without(each)) for n, each in built.distiller.students.items()}
+    largest = max(students, key=lambda name: students[name])
+    student = students[largest]
+    who = f"the student {largest!r}" if built.recipe.students else "the student"
     for name, block in built.recipe.networks().items():
         key = name if block is built.recipe.teacher else f"sources.{name}"
         if not (block.pretrained or block.checkpoint or block.fit):
@@ -317,7 +318,7 @@ def doubts(built: Built) -> list[str]:
         teacher = sum(map(size, built.distiller.sources[name].modules()))
         if student > teacher:
             found.append(
-                f"the student has {student:,} parameters and {teaching(name)} {teacher:,}: "
+                f"{who} has {student:,} parameters and {teaching(name)} {teacher:,}: "
                 "are they swapped?"
             )
     return found

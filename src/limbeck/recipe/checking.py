@@ -10,6 +10,7 @@ import torch
 from limbeck.check import check
 from limbeck.recipe.build import Built, Splits, assemble, doubts, teacher_source
 from limbeck.recipe.chains import Link, links, named, quiet
+from limbeck.recipe.graph import graph_of
 from limbeck.recipe.pipeline import fitting
 from limbeck.recipe.schema import Dense, Recipe, Teacher
 from limbeck.sources import Source
@@ -22,6 +23,7 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
 
     Where the teacher is to be fitted first, `fit` is the check of that training, and `fits` those
     of further sources; of a chain it is the last stage that is checked, and `chain` is the plan.
+    `graph` says who teaches whom.
     Nothing is written, and torch's random numbers and threads are afterwards as they were.
 
     Raises:
@@ -37,7 +39,7 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
             alone = fitting(recipe, name)
             if alone is not None:
                 include(document, checked(assemble(alone, Ranks(), splits)), name)
-    return document
+    return {**document, "graph": graph_of(recipe).document()}
 
 
 def checked_chain(recipe: Recipe) -> tuple[dict[str, Any], Splits]:

@@ -39,22 +39,38 @@ def load_students(built: Built, folder: Path) -> None:
         load_weights(student, folder / "students" / f"{name}.safetensors")
 
 
-def assess_students(built: Built, folder: Path) -> dict[str, Any]:
-    """The evaluation of the first student, and in it those of all and of their ensemble."""
+def assess_students(
+    built: Built, folder: Path, teacher: tuple[nn.Module, Any] | None
+) -> dict[str, Any]:
+    """The evaluation of the first student, and in it those of all and of their ensemble.
+
+    The teacher is asked once, beside the first.
+    """
     load_students(built, folder)
-    readers = built.distiller.readers
-    found = {name: judged(built, reader.model, reader.adapt) for name, reader in readers.items()}
-    together = Together([*map(Seen, readers.values())], probabilities=built.recipe.asked.exclusive)
-    first = next(iter(found))
+    (first, reader), *others = built.distiller.readers.items()
+    top = judged(built, reader.model, reader.adapt, teacher)
+    found = {first: top} | {name: judged(built, r.model, r.adapt) for name, r in others}
+    readers = built.distiller.readers.values()
+    together = Together([*map(Seen, readers)], probabilities=built.recipe.asked.exclusive)
+    ensemble = judged(built, together.to(built.device), lambda images: images)
     return {
-        **found[first],
+        **top,
         "student": first,
-        "students": found,
-        ENSEMBLE: judged(built, together.to(built.device), lambda images: images),
+        "students": {name: kept(built, each, top["teacher"]) for name, each in found.items()},
+        ENSEMBLE: kept(built, ensemble, top["teacher"]),
     }
 
 
-def judged(built: Built, model: nn.Module, adapt: Any) -> dict[str, Any]:
+def kept(built: Built, document: dict[str, Any], teacher: dict[str, Any] | None) -> dict[str, Any]:
+    """An evaluation with how much of the teacher's score it keeps, which stands elsewhere."""
+    measure = built.recipe.asked.headline
+    ratio = teacher and measure.retention(document[measure.key], teacher[measure.key])
+    return document | {"teacher": None, "retention": ratio}
+
+
+def judged(
+    built: Built, model: nn.Module, adapt: Any, teacher: tuple[nn.Module, Any] | None = None
+) -> dict[str, Any]:
     """The evaluation of one model on the test images."""
     data = built.recipe.data
     return evaluate(
@@ -62,6 +78,7 @@ def judged(built: Built, model: nn.Module, adapt: Any) -> dict[str, Any]:
         adapt,
         built.splits.test,
         workers=data.workers,
+        teacher=teacher,
         split=data.test or data.valid or "valid",
         task=built.recipe.asked,
     )

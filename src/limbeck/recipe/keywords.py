@@ -24,7 +24,7 @@ from limbeck.schedules import Schedule
 from limbeck.train.settings import Block
 
 PLAIN = (str, int, float, bool, NoneType)
-COUNTED = ("samples", "exits")  # of training images, of the student: known to the recipe
+COUNTED = ("samples", "exits", "branches")  # of images, of the student: known to the recipe
 NOT_HERE = {
     "jacobian": "both of its models are wrapped",
     "simkd": "the network to ship is not the student alone",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from limbeck.errors import LimbeckError, close
-from limbeck.train.settings import Block
+from limbeck.train.settings import Block, NonNegative
 
 Below1 = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
@@ -33,9 +33,10 @@ class PastSource(Block):
 
 
 class ViewSource(Block):
-    """The student's answer to the other image of a pair, as `data.pairs` makes them."""
+    """The answer to the other image of a pair, as `data.pairs` makes them."""
 
     kind: Literal["view"]
+    of: str | None = Field(None, description="whose: a source named above it; else the student")
 
 
 class PriorSource(Block):
@@ -52,7 +53,9 @@ class EnsembleSource(Block):
     of: list[str] = Field(min_length=1, description="sources named above it")
     mean: Literal["probabilities", "logits"] = Field("probabilities", description="of what")
     temperature: Positive = Field(1.0, description="of the mean; that of the loss which reads it")
-    weights: list[Positive] | None = Field(None, description="one each, together 1; equal unless")
+    weights: list[Positive] | list[list[NonNegative]] | None = Field(
+        None, description="a number each, or a row each with one a class; together 1; equal unless"
+    )
 
 
 class DrawnSource(Block):
@@ -81,7 +84,15 @@ KINDS: dict[str, type[Block]] = {
     "routed": RoutedSource,
 }
 Composed = EnsembleSource | DrawnSource | RoutedSource
-Own = EmaSource | PastSource | ViewSource | PriorSource
+OfStudent = EmaSource | PastSource | ViewSource
+Own = OfStudent | PriorSource
+
+
+def members(block: Block) -> list[str]:
+    """The sources that a block of one is made of."""
+    if isinstance(block, ViewSource):
+        return [] if block.of is None else [block.of]
+    return [*block.of] if isinstance(block, Composed) else []
 
 
 def kind_of_source(entry: Any) -> str:

@@ -17,6 +17,7 @@ from limbeck.tasks import Task
 from limbeck.train.settings import Block
 
 DATA = ("ids", "target", "view")  # what every batch of images brings
+HALVES = ("first", "second")  # and one of pairs: the half that learns, the half that teaches
 
 
 class Method(Block):
@@ -35,7 +36,8 @@ class Method(Block):
     def fits(self) -> "Method":
         if "loss" in self.keywords():
             raise ValueError("an entry has a loss or a method; leave one of them out")
-        strange = {name for source, name in self.draft().needs() if source == "data"} - {*DATA}
+        strange = {name for source, name in self.draft().needs() if source == "data"}
+        strange -= {*DATA, *HALVES}
         if strange:
             cure = (
                 "mask: null" if strange == {"mask"} else f"limbeck.methods.{self.method} in Python"

@@ -18,7 +18,7 @@ from limbeck.data import derive
 from limbeck.errors import RecipeError
 from limbeck.evaluate import evaluate
 from limbeck.reader import Answer
-from limbeck.recipe.arms import DISTILLED, LABELS, MUTUAL, arms_of, chosen
+from limbeck.recipe.arms import LABELS, arms_of, chosen, subject_of
 from limbeck.recipe.build import Built, assemble, doubts, open_run
 from limbeck.recipe.chains import Link, direct, links, named, rehearse
 from limbeck.recipe.chronicle import chronicle, scores
@@ -184,6 +184,8 @@ def fitting(recipe: Recipe, name: str = "teacher") -> Recipe | None:
         update={
             "seed": seed,
             "student": block,
+            "students": None,
+            "teach": "each",
             "teacher": None,
             "sources": {},
             "chain": None,
@@ -207,7 +209,9 @@ def fit_teacher(alone: Recipe, folder: Path, ranks: Ranks) -> None:
 
 def labelled_part(data: Data) -> Data:
     """What a teacher is fitted on: the images with labels, varied anew in every pass."""
-    return data.model_copy(update={"unlabelled": False, "views": None, "pairs": None})
+    return data.model_copy(
+        update={"unlabelled": False, "views": None, "pairs": None, "strong": None}
+    )
 
 
 def done(folder: Path) -> bool:
@@ -218,7 +222,7 @@ def assess(built: Built, student: nn.Module, folder: Path) -> dict[str, Any]:
     """Evaluates a run's last student on the test images, beside its teacher; of several, all."""
     recipe = built.recipe
     if recipe.students is not None:
-        document = assess_students(built, folder)
+        document = assess_students(built, folder, teacher_view(built))
     else:
         document = evaluate(
             student,
@@ -262,13 +266,13 @@ def compare_recipe(
     One teacher a seed is fitted where the recipe asks for that, and serves all arms. `name` is what
     the report calls the recipe; its training images unless given.
     """
-    arms, subject = chosen(arms_of(recipe), only), MUTUAL if recipe.students else DISTILLED
+    arms, subject = chosen(arms_of(recipe), only), subject_of(recipe)
     if not {LABELS, subject} <= arms.keys():
         raise RecipeError([f"a comparison needs the arms {LABELS!r} and {subject!r}"])
     return compare(
         list(arms),
         range(seeds or recipe.compare.seeds),
-        runner(arms, out / "teachers"),
+        runner(arms, out / "teachers", subject),
         out,
         baseline=LABELS,
         subject=subject,
@@ -278,15 +282,15 @@ def compare_recipe(
     )
 
 
-def runner(arms: Mapping[str, Recipe], teachers: Path) -> Runner:
+def runner(arms: Mapping[str, Recipe], teachers: Path, subject: str) -> Runner:
     """Brings one arm with one seed to its end, unless it is there.
 
-    The arms of a seed share its teacher and what that has said; one that the recipe gives another
-    teacher or other images has its own.
+    The arms of a seed share the teacher of the `subject` and what that has said; one that the
+    recipe gives another teacher or other images has its own.
     """
 
     def arm(name: str, seed: int, folder: Path) -> None:
-        shared = not arms[name].networks() or same_lesson(arms[name], arms[DISTILLED])
+        shared = not arms[name].networks() or same_lesson(arms[name], arms[subject])
         home = (teachers if shared else teachers / slug(name)) / f"seed-{seed}"
         recipe = with_teacher(arms[name].model_copy(update={"seed": seed}), home, Ranks())
         begun = (folder / "recipe.yaml").exists()
@@ -333,7 +337,8 @@ def fingerprint(built: Built, name: str) -> str:
     """What a record depends on: the teacher's weights and block, the images, their views."""
     recipe = built.recipe
     data = recipe.data
-    images = (data.train, data.valid, data.root, data.image_size, data.augment, data.views)
+    images: tuple[Any, ...] = (data.train, data.valid, data.root, data.image_size, data.augment)
+    images += (data.views,) if data.strong is None else (data.views, data.strong)
     block = recipe.networks()[name]
     digest = hashlib.sha256(repr((recipe.seed, images, block)).encode())
     for module in built.distiller.sources[name].modules():

@@ -24,6 +24,8 @@ from limbeck.errors import RecipeError, close
 from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from limbeck.models import check_spec
 from limbeck.objective import Objective, Sum
+from limbeck.recipe.attention import Teach
+from limbeck.recipe.branches import Branches
 from limbeck.recipe.kinds import (
     DrawnSource,
     EmaSource,
@@ -44,8 +46,8 @@ from limbeck.tasks import TASKS, Task
 from limbeck.train.settings import Block, Fraction, NonNegative, Training
 
 
-class Augmentation(Block):
-    """How training images vary; teacher and student see the same variation."""
+class Variation(Block):
+    """How single images vary."""
 
     crop: Annotated[int, Field(ge=0)] = Field(0, description="shift by up to so many pixels")
     padding: Literal["zero", "reflect"] = Field("zero", description="what a shift uncovers")
@@ -54,8 +56,6 @@ class Augmentation(Block):
         None, description="random crop of this fraction of the area, resized"
     )
     randaugment: tuple[int, int] | None = Field(None, description="operations, magnitude")
-    mixup: NonNegative = Field(0.0, description="alpha of the Beta distribution")
-    cutmix: NonNegative = Field(0.0, description="alpha of the Beta distribution")
 
     def augment(self) -> Augment | None:
         made = Augment(
@@ -66,6 +66,13 @@ class Augmentation(Block):
             padding=self.padding,
         )
         return None if made == Augment() else made
+
+
+class Augmentation(Variation):
+    """How training images vary; teacher and student see the same variation."""
+
+    mixup: NonNegative = Field(0.0, description="alpha of the Beta distribution")
+    cutmix: NonNegative = Field(0.0, description="alpha of the Beta distribution")
 
     def mix(self) -> Mix | None:
         return Mix(self.mixup, self.cutmix) if self.mixup or self.cutmix else None
@@ -92,8 +99,15 @@ class Data(Block):
     unlabelled: bool = Field(True, description="train on images without label too")
     augment: Augmentation = Field(Augmentation(), description="random variation")
     views: PositiveInt | None = Field(None, description="recycle so many variations of an image")
-    pairs: Literal["view", "class"] | None = Field(
-        None, description="a batch is two halves: two views of an image, or two images of a class"
+    pairs: Literal["view", "class", "last"] | None = Field(
+        None,
+        description="a batch is two halves: two views of an image, two images of a class, or new "
+        "images and those of the last batch",
+    )
+    strong: Variation | None = Field(
+        None,
+        description="how the half of a pair varies that learns, data.first, where the half that "
+        "teaches, data.second, varies by augment",
     )
     own_views: bool = Field(False, description="each of several students sees its own variation")
     workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that decode files")
@@ -119,6 +133,9 @@ class Model(Block):
         None,
         description="of a student: classifiers half-way, so many or at these modules, of which the "
         "last is the deepest and has none",
+    )
+    branches: Branches | None = Field(
+        None, description="of a student: its last part several times, on one trunk, with a gate"
     )
 
     @field_validator("model")
@@ -151,11 +168,11 @@ class Teacher(Model):
     record: bool = Field(False, description="ask once for each image and view, and remember")
     fit: Training | None = Field(None, description="train it first, on the labelled images")
 
-    @field_validator("exits")
+    @field_validator("exits", "branches")
     @classmethod
-    def has_none(cls, value: Any) -> Any:
+    def has_none(cls, value: Any, info: ValidationInfo) -> Any:
         if value is not None:
-            raise ValueError("exits are for the student, which they teach")
+            raise ValueError(f"{info.field_name} are for the student, which they teach")
         return value
 
 
@@ -257,7 +274,7 @@ class Recipe(Block):
     students: dict[str, Model] | None = Field(
         None, description="instead: several by name, which teach one another; the first ships"
     )
-    teach: Literal["each", "mean", "naive", "linear", "minlogit", "general"] = Field(
+    teach: Teach = Field(
         "each", description="of students: who is the source peers, each other or one answer of all"
     )
     teacher: Teacher | None = None
@@ -366,7 +383,8 @@ class Recipe(Block):
 
     def setting(self, teacher: nn.Module | None = None, samples: int = 2) -> Setting:
         """What the objective is made for."""
-        return Setting(self.asked, teacher, samples, self.student.exit_count or 1)
+        branches = self.student.branches.count if self.student.branches else 2
+        return Setting(self.asked, teacher, samples, self.student.exit_count or 1, branches)
 
     def teachers(self) -> dict[str, Any]:
         """The blocks of all sources by name, the teacher's first."""

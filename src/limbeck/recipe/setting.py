@@ -29,12 +29,14 @@ class Setting:
         teacher: whose modules methods take.
         samples: how many training images there are.
         exits: how many exits the student has beside its own.
+        branches: how many branches it has.
     """
 
     task: Task = CLASSIFICATION
     teacher: nn.Module | None = None
     samples: int = 2
     exits: int = 1
+    branches: int = 2
 
     def module(self, place: Place) -> nn.Module:
         """The teacher's module at a place.

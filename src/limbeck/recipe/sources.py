@@ -14,6 +14,7 @@ from limbeck.recipe.kinds import (
     DrawnSource,
     EmaSource,
     EnsembleSource,
+    OfStudent,
     PastSource,
     PriorSource,
     RoutedSource,
@@ -36,14 +37,32 @@ def sources_of(recipe: Recipe, student: Reader, images: Images, ask: Ask) -> dic
     Raises:
         LimbeckError: what does not fit, with the key that it is about.
     """
-    networks = {name: named(name, recipe, ask, block) for name, block in recipe.networks().items()}
-    making = Making(recipe, student, images, networks)
-    read = [name for entry in recipe.objective for name in entry.asks]
-    return {
-        name: networks.get(name) or named(name, recipe, making.source, block)
-        for name, block in recipe.teachers().items()
-        if name in networks or name in read
-    }
+    making = Making(recipe, student, images, networks_of(recipe, ask))
+    return {name: named(name, recipe, making.source, block) for name, block in read(recipe)}
+
+
+def sources_of_each(
+    recipe: Recipe, students: Mapping[str, Reader], images: Images, ask: Ask
+) -> dict[str, Source | dict[str, Source]]:
+    """The sources of several students: one for all, or one for each where it is made of them."""
+    networks = networks_of(recipe, ask)
+    makings = {name: Making(recipe, each, images, networks) for name, each in students.items()}
+    found: dict[str, Source | dict[str, Source]] = {}
+    for name, block in read(recipe):
+        made = {who: named(name, recipe, making.source, block) for who, making in makings.items()}
+        found[name] = made if isinstance(block, OfStudent) else next(iter(made.values()))
+    return found
+
+
+def networks_of(recipe: Recipe, ask: Ask) -> dict[str, Source]:
+    return {name: named(name, recipe, ask, block) for name, block in recipe.networks().items()}
+
+
+def read(recipe: Recipe) -> list[tuple[str, Any]]:
+    """The networks, and whatever else the objective reads from, by name."""
+    asked = [name for entry in recipe.objective for name in entry.asks]
+    known = [*recipe.networks(), *asked]
+    return [(name, block) for name, block in recipe.teachers().items() if name in known]
 
 
 def named(name: str, recipe: Recipe, make: Callable[..., Source], block: Any) -> Source:
@@ -75,7 +94,7 @@ class Making:
             case PastSource():
                 return Past(len(self.images), DTYPES[block.precision])
             case ViewSource():
-                return View()
+                return View() if block.of is None else View(*self.members([block.of]))
             case PriorSource():
                 return Prior(len(self.images.classes), block.correct)
             case EnsembleSource():

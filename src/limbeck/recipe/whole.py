@@ -5,16 +5,18 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import LimbeckError, close
+from limbeck.recipe.branches import faults as branches
+from limbeck.recipe.company import faults as students
 from limbeck.recipe.kinds import (
-    Composed,
     EnsembleSource,
+    PastSource,
     PriorSource,
     RoutedSource,
     ViewSource,
+    members,
 )
-from limbeck.recipe.methods import DATA, Method
-from limbeck.recipe.students import PEERS
-from limbeck.recipe.students import faults as students
+from limbeck.recipe.methods import DATA, HALVES, Method
+from limbeck.schemes.taught import PEERS
 from limbeck.sources.ensemble import checked
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def faults(recipe: "Recipe") -> list[str]:
         *students(recipe),
         *pairs(recipe),
         *exits(recipe),
+        *branches(recipe),
     ]
 
 
@@ -50,21 +53,29 @@ def names(recipe: "Recipe") -> Iterator[str]:
 def source(recipe: "Recipe", name: str, block: Any) -> Iterator[str]:
     """What does not fit about one source."""
     where, augment = f"sources.{name}", recipe.data.augment
-    if isinstance(block, Composed):
-        above = above_it(recipe, name)
-        for member in block.of:
-            if member not in above:
-                yield (
-                    f"{where}.of must be sources above it, {above}, got "
-                    f"{member!r}{close(member, above)}"
-                )
-    if isinstance(block, ViewSource) and recipe.data.pairs is None:
+    above = above_it(recipe, name)
+    for member in members(block):
+        if member not in above:
+            yield (
+                f"{where}.of must be sources above it, {above}, got "
+                f"{member!r}{close(member, above)}"
+            )
+    if (
+        isinstance(block, ViewSource)
+        and recipe.data.pairs in (None, "last")
+        and not recipe.students
+    ):
         yield f"{where} needs pairs of images; set data.pairs: view, or class"
     several = not recipe.asked.exclusive or augment.mix() is not None
     if isinstance(block, PriorSource | RoutedSource) and several:
         yield (
             f"{where} needs one class an image; it is for task: classification, "
             "without mixup and cutmix"
+        )
+    if isinstance(block, PastSource) and augment.mix() is not None:
+        yield (
+            f"{where} remembers what was said of an image, but mixed images are others each time; "
+            "leave out mixup and cutmix"
         )
     if isinstance(block, EnsembleSource):
         yield from ensemble(recipe, where, block)
@@ -103,8 +114,12 @@ def entry(recipe: "Recipe", i: int) -> Iterator[str]:
                 f"objective.{i}{place}: a source must be one of {known}, got "
                 f"{name!r}{close(name, known)}"
             )
-    told = [*DATA, *(["first"] if recipe.data.pairs else [])]
-    if not isinstance(found, Method):
+    told = [*DATA, *(HALVES if recipe.data.pairs else ())]
+    if isinstance(found, Method):
+        halves = [name for whose, name in found.needs if whose == "data" and name in HALVES]
+        if halves and not recipe.data.pairs:
+            yield f"objective.{i}: {found.method} needs pairs of images; set data.pairs: view"
+    else:
         for address in found.given.values():
             whose, _, name = address.partition(":")
             if whose == "data" and name not in told:
@@ -114,6 +129,8 @@ def entry(recipe: "Recipe", i: int) -> Iterator[str]:
 def pairs(recipe: "Recipe") -> Iterator[str]:
     """Batches that cannot be two halves."""
     data, settings = recipe.data, recipe.train
+    if data.strong is not None:
+        yield from strong(recipe)
     if data.pairs is None:
         return
     if settings.batch_size % (2 * settings.accumulate):
@@ -124,12 +141,26 @@ def pairs(recipe: "Recipe") -> Iterator[str]:
         )
     if data.augment.mix() is not None:
         yield "data.pairs: mixed images belong to no pair; leave out mixup and cutmix"
-    if data.pairs == "view" and data.augment.augment() is None:
+    if data.pairs == "view" and data.augment.augment() is None and data.strong is None:
         yield "data.pairs: two views of an image are one without data.augment; add some"
     if data.views == 1:
         yield "data.pairs needs two views or more of each image, got data.views: 1"
     if data.pairs == "class" and not recipe.asked.exclusive:
         yield "data.pairs: class needs one class an image; it is for task: classification"
+
+
+def strong(recipe: "Recipe") -> Iterator[str]:
+    """What does not fit about how the half that learns varies."""
+    data = recipe.data
+    if data.strong is not None and data.strong.augment() is None:
+        yield "data.strong names no variation; add some, or leave it out"
+    if data.pairs is None:
+        yield "data.strong is for the half of a pair that learns; set data.pairs: view"
+    if data.views is not None and data.views % 2:
+        yield (
+            "data.views must be even with data.strong, so that a view is always strong or never, "
+            f"got {data.views}"
+        )
 
 
 def exits(recipe: "Recipe") -> Iterator[str]:

@@ -1,6 +1,6 @@
 """OKDDip: peers that weigh one another by attention, and a leader that all of them teach."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from limbeck import losses
 from limbeck.dials import Weight
 from limbeck.errors import LimbeckError
-from limbeck.objective import Term, truth
+from limbeck.objective import Match, Objective, Sum, Term, flatten, truth
 from limbeck.reader import Reader
 from limbeck.schemes.mutual import Mutual
+from limbeck.schemes.taught import PEERS
 from limbeck.schemes.teaching import Said, Teaching
+from limbeck.signals import Signals
 
 
 class Attention(Teaching):
@@ -22,10 +24,10 @@ class Attention(Teaching):
     t_a = sum_b softmax_b(q(h_a) . k(h_b)) z_b over the peers b, a itself among them; q and k are
     linear maps of pooled features h, the same for all peers; t_leader = mean_b z_b. Features and
     logits are detached, while q and k learn from the targets: an objective must read these by a
-    `Term`, as `okddip` does.
+    `Term`, as `okddip` does, or be made `attentive`.
 
     Args:
-        leader: the student that learns from the peers and teaches none.
+        leader: the student that learns from the peers and teaches none; its features are not read.
         features: the signal with the last features: (B, D), maps (B, D, H, W) or tokens (B, N, D).
         width: D, the same for all peers.
         inner: width of q and k.
@@ -40,6 +42,9 @@ class Attention(Teaching):
         inner = inner or max(1, width // 8)
         self.query = nn.Linear(width, inner, bias=False)
         self.key = nn.Linear(width, inner, bias=False)
+
+    def reads_of(self, student: str) -> Sequence[str]:
+        return () if student == self.leader else self.reads
 
     def forward(self, said: Said, want: str, data: Mapping[str, Any]) -> dict[str, Tensor]:
         if self.leader not in said:
@@ -61,6 +66,49 @@ class Attention(Teaching):
                 f"{self.query.in_features}; peers of different widths need another signal"
             )
         return h.to(self.query.weight.dtype)
+
+
+def width_of(h: Tensor) -> int:
+    """How wide features are: channels of maps, else the last axis."""
+    return h.shape[1] if h.ndim == 4 else h.shape[-1]
+
+
+class Attentive(Match):
+    """A match whose target may learn: that of peers, from whose answers no gradient goes on."""
+
+    def forward(self, signals: Signals) -> dict[str, Tensor]:
+        s, t = self.sides(signals)
+        try:
+            return {self.name: self.loss(s, t, **self.keywords(signals))}
+        except ValueError as error:
+            raise self.mismatch(s, t, error) from error
+
+
+def attentive(objective: Objective) -> Sum:
+    """An objective whose matches with the peers' output let `Attention` learn.
+
+    >>> taught = attentive(truth() + Match(losses.kl, source="peers"))
+    >>> [type(term).__name__ for _, term in taught.weighted()]
+    ['Truth', 'Attentive']
+    """
+    return Sum((weight, learning(term)) for weight, term in flatten(1.0, objective))
+
+
+def learning(term: Objective) -> Objective:
+    """A match with the peers as one of which attention learns; any other term as it is."""
+    if not isinstance(term, Match) or term.source != PEERS:
+        return term
+    moving: dict[str, Any] = {key: dial.setting for key, dial in term.dials.items()}
+    return Attentive(
+        term.loss,
+        term.student,
+        term.theirs,
+        source=PEERS,
+        given=term.given,
+        name=term.name,
+        **term.options,
+        **moving,
+    )
 
 
 def okddip(

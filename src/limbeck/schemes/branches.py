@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from limbeck import losses
-from limbeck.dials import Weight
 from limbeck.errors import LimbeckError
-from limbeck.objective import Match, Objective, Sum, truth
+from limbeck.exits.branched import gate as gate
+from limbeck.exits.branched import gated
+from limbeck.methods.self import one as one
 
 
 class Branches(nn.Module):
@@ -27,6 +26,7 @@ class Branches(nn.Module):
         LimbeckError: a single branch.
 
     Example:
+        >>> import torch
         >>> heads = [nn.Linear(8, 3) for _ in range(3)]
         >>> net = Branches(nn.Linear(4, 8), heads, nn.Linear(8, 3))
         >>> answer = net(torch.ones(2, 4))
@@ -54,67 +54,3 @@ class Branches(nn.Module):
     def single(self, branch: int) -> nn.Sequential:
         """The trunk and one branch as a plain model; the parts of the training, not copies."""
         return nn.Sequential(self.trunk, self.branches[branch])
-
-
-def gated(logits: Sequence[Tensor], scores: Tensor) -> Tensor:
-    """sum_k softmax(scores)_k z_k, for logits z_k (B, C) and scores (B, K).
-
-    >>> gated([torch.zeros(1, 2), torch.ones(1, 2)], torch.zeros(1, 2))
-    tensor([[0.5000, 0.5000]])
-    """
-    if scores.shape[-1] != len(logits):
-        raise LimbeckError(
-            f"the gate must score {len(logits)} branches, got scores {tuple(scores.shape)}"
-        )
-    shares = scores.softmax(-1)
-    return (torch.stack(list(logits), -1) * shares[:, None]).sum(-1)
-
-
-def gate(channels: int, branches: int) -> nn.Sequential:
-    """The paper's gate on maps (B, C, H, W): mean, linear, batch norm, ReLU.
-
-    >>> tuple(gate(16, 3)(torch.ones(2, 16, 8, 8)).shape)
-    (2, 3)
-    """
-    return nn.Sequential(
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(channels, branches),
-        nn.BatchNorm1d(branches),
-        nn.ReLU(),
-    )
-
-
-def one(branches: int, *, temperature: float = 3.0, weight: Weight = 1.0) -> Objective:
-    """The objective of `Branches`: labels for all, and the ensemble teaches every branch.
-
-    CE(z) + sum_k CE(z_k) + weight * T^2 sum_k KL(softmax(z / T) || softmax(z_k / T)), the ensemble
-    detached as a target: the gate learns from the labels alone.
-
-    Args:
-        branches: how many there are.
-        temperature: T.
-        weight: of the ensemble's teaching; a schedule ramps it up.
-
-    Example:
-        >>> one(2).parts()
-        ['truth', 'truth[0]', 'truth[1]', 'kl[0]', 'kl[1]']
-
-    Paper:
-        Lan et al., NeurIPS 2018, arXiv 1806.04606; T = 3, the weight ramped up over 80 of 300
-        epochs. The authors' code adds 1e-7 to each target probability.
-    """
-    names = [f"output.branches.{k}" for k in range(branches)]
-    hard = [truth("output.logits")] + [truth(x, name=f"truth[{k}]") for k, x in enumerate(names)]
-    soft = [
-        Match(
-            losses.kl,
-            x,
-            "output.logits",
-            source="student",
-            name=f"kl[{k}]",
-            temperature=temperature,
-        )
-        for k, x in enumerate(names)
-    ]
-    return Sum([(1.0, term) for term in hard] + [(weight, term) for term in soft])

@@ -11,6 +11,9 @@ from limbeck.reader import Reader
 from limbeck.schemes.taught import PEERS
 from limbeck.taps import plain
 
+Objectives = Objective | Mapping[str, Objective]
+TAKEN = ("student", "data", PEERS)  # sources that every student has
+
 
 def check_students(readers: Mapping[str, Reader]) -> None:
     """Refuses what cannot be a group."""
@@ -26,7 +29,7 @@ def check_names(names: Collection[str]) -> None:
     """Refuses too few, and what parts, files and modules cannot be called."""
     if len(names) < 2:
         raise LimbeckError(f"mutual learning needs at least two students, got {list(names)}")
-    taken = {"student", "data", PEERS, *dir(nn.ModuleDict)}
+    taken = {*TAKEN, *dir(nn.ModuleDict)}
     for name in names:
         if not name or name in taken or set(name) & set("./:"):
             raise LimbeckError(
@@ -51,3 +54,12 @@ def check_sources(name: str, objective: Objective, known: Sequence[str]) -> None
                 f"the objective of {name!r} reads from {source!r}, but the sources are {known}"
                 f"{close(source, known)}"
             )
+
+
+def by_name(objective: Objectives, names: list[str]) -> Mapping[str, Objective]:
+    """The objective of each student."""
+    if isinstance(objective, Objective):
+        return dict.fromkeys(names, objective)
+    if set(objective) != set(names):
+        raise LimbeckError(f"objectives by name must be those of {names}, got {list(objective)}")
+    return objective

@@ -67,9 +67,22 @@ class Heard(Taught):
         super().__init__(term, source, suffix, whose=TEACHER)
         self.turns, self.k = turns, k
 
+    def silent(self) -> bool:
+        return self.turns.factor(self.k) == 0
+
     def forward(self, signals: Signals) -> dict[str, Tensor]:
         factor = self.turns.factor(self.k)
+        if factor == 0:
+            return dict.fromkeys(self.parts(), self.nothing(signals))
         return {name: factor * value for name, value in super().forward(signals).items()}
+
+    def nothing(self, signals: Signals) -> Tensor:
+        """0, with a gradient of 0 at what the term trains, which all ranks then exchange."""
+        own = [parameter.sum() for parameter in self.parameters() if parameter.requires_grad]
+        if own:
+            return 0.0 * torch.stack(own).sum()
+        student = next(name for whose, name in self.needs() if whose == "student")
+        return signals.of("student", student).new_zeros(())
 
 
 def dense(
@@ -84,7 +97,7 @@ def dense(
             What does not read the teacher, such as the truth, is taken of the first.
         teachers: names of K sources.
         drop: chance of each teacher to be left out of a step, in [0, 1); one is always heard.
-            All K are asked nevertheless.
+            Frozen teachers that are left out are not asked.
         seed: of the draws.
 
     Raises:

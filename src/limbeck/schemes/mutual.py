@@ -12,14 +12,13 @@ from limbeck.errors import LimbeckError
 from limbeck.modes import eagerly, evaluating, restored
 from limbeck.objective import Objective, Sum
 from limbeck.reader import Reader
-from limbeck.schemes.checks import check_data, check_sources, check_students
-from limbeck.schemes.taught import PEERS, Peer, taught_by, telling
-from limbeck.schemes.teaching import Combination, Rule, Said, Teaching
+from limbeck.schemes.beside import Sources, beside
+from limbeck.schemes.checks import Objectives, by_name, check_data, check_sources, check_students
+from limbeck.schemes.hearsay import Peer, Told, telling
+from limbeck.schemes.taught import PEERS, taught_by
+from limbeck.schemes.teaching import Combination, Rule, Said, Teaching, taught
+from limbeck.schemes.views import Inputs, common_inputs, each_inputs
 from limbeck.signals import Batch, Signals, Step
-from limbeck.sources import Source
-
-Inputs = Mapping[str, Any]
-Objectives = Objective | Mapping[str, Objective]
 
 
 class Mutual(nn.Module):
@@ -43,10 +42,16 @@ class Mutual(nn.Module):
     - `"general"`: all students' mean of probabilities, with the weights of `weigh` (KDCL).
     - a `Teaching`, such as `Attention` (OKDDip).
 
+    A teacher beside them is asked once a step, for all: whatever its cost, many students learn from
+    one forward. Terms read from it as in a distiller.
+
     Args:
         students: the modules to train by name, or each in a `Reader` that names signals alike.
         objective: of every student, which gets a copy with projectors of its own; or one for each
             by name, which may also read from a peer by its name.
+        sources: who teaches beside the peers: a teacher (then named `"teacher"`), or several by
+            name, asked once for all students. What is made of one student, such as `Ema` and
+            `Past`, comes as one for each: `{"slow": {"a": Ema(a), "b": Ema(b)}}`.
         teach: who says what, as above.
         temperature: T of the match that reads from the peers; means of probabilities depend on it.
         axis: where the classes are; 1 for maps (B, C, H, W).
@@ -54,7 +59,7 @@ class Mutual(nn.Module):
 
     Raises:
         LimbeckError: fewer than two students, names that cannot be, a student twice, a signal that
-            a student or a peer does not have.
+            a student, a peer or a source does not have, a source of one student for all.
 
     Example:
         >>> from limbeck import Match, losses, truth
@@ -77,6 +82,7 @@ class Mutual(nn.Module):
         students: Mapping[str, nn.Module | Reader],
         objective: Objectives,
         *,
+        sources: Sources | None = None,
         teach: Literal["each"] | Rule | Teaching = "each",
         temperature: float = 1.0,
         axis: int = -1,
@@ -86,7 +92,9 @@ class Mutual(nn.Module):
         readers = {n: s if isinstance(s, Reader) else Reader(s) for n, s in students.items()}
         check_students(readers)
         self.names = list(readers)
-        self.sources: dict[str, Source] = {}  # none that has a state: peers keep nothing
+        found = beside({} if sources is None else sources, self.names)
+        self.sources, self.own = found.all(), found.own
+        self.told = {name: Told(source) for name, source in found.shared.items()}
         self.teaching: Teaching | None = None
         if isinstance(teach, Teaching):
             self.teaching = teach
@@ -101,6 +109,7 @@ class Mutual(nn.Module):
             {name: self.member(reader, name, objectives[name]) for name, reader in readers.items()}
         )
         self.combined = self.from_peers()
+        self.asked = {name: self.wanted_of(name) for name in self.told}
         self.wants = {name: self.wanted(name) for name in self.names}
         for name, distiller in zip(self.names, self.members(), strict=True):
             distiller.taps = distiller.reader.attach(self.wants[name]).taps  # its peers' too
@@ -108,30 +117,33 @@ class Mutual(nn.Module):
     def member(self, reader: Reader, name: str, objective: Objective) -> Distiller:
         """A student with its copy of the objective, and its peers as sources."""
         others = {peer: self.peers[peer] for peer in self.names if peer != name}
-        check_sources(name, objective, ["student", "data", PEERS, *others])
-        sources = list(others) if self.teaching is None else [PEERS]
+        teachers = self.told | self.own[name]
+        check_sources(name, objective, ["student", "data", PEERS, *others, *teachers])
+        peers = list(others) if self.teaching is None else [PEERS]
         group = {} if self.teaching is None else {PEERS: self.group[name]}
         try:
-            return Distiller(reader, others | group, taught_by(objective, sources))
+            return Distiller(reader, others | group | teachers, taught_by(objective, peers))
         except LimbeckError as error:
             raise LimbeckError(f"student {name!r}: {error}") from error
 
     def from_peers(self) -> list[str]:
         """The signals that a teaching makes for any student, each once."""
-        wanted = [want for d in self.members() for want in d.wants.get(PEERS, [])]
-        wanted = list(dict.fromkeys(wanted))
+        wanted = self.wanted_of(PEERS)
         if self.weighs and len(wanted) != 1:
             raise LimbeckError(f"teach='general' weighs one signal of the peers, got {wanted}")
         return wanted
 
+    def wanted_of(self, source: str) -> list[str]:
+        """The signals that any student reads of another or of a source, each once."""
+        wanted = [want for d in self.members() for want in d.wants.get(source, [])]
+        return list(dict.fromkeys(wanted))
+
     def wanted(self, name: str) -> list[str]:
         """The signals of a student that it, its peers and the teaching read, each once."""
-        wanted = list(self.distiller(name).wants["student"])
-        for distiller in self.members():
-            wanted += distiller.wants.get(name, [])
-        wanted += self.combined
+        own = self.distiller(name).wants["student"]
+        wanted = [*own, *self.wanted_of(name), *self.combined]
         if self.teaching is not None:
-            wanted += self.teaching.reads
+            wanted += self.teaching.reads_of(name)
         return list(dict.fromkeys(wanted))
 
     @property
@@ -209,22 +221,23 @@ class Mutual(nn.Module):
         self, inputs: Any, data: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Signals]]:
         """Every student's output, and the signals of all its sources."""
-        each = self.each_inputs(inputs)
+        each = each_inputs(inputs, self.names)
+        answers = self.ask(inputs, data)
         outputs, own = self.read(each)
-        with self.telling(own, data):
+        with self.telling(own, answers, data):
             signals = {name: self.heard(name, each[name], own[name], data) for name in self.names}
         return outputs, signals
 
-    def each_inputs(self, inputs: Any) -> Inputs:
-        """The inputs of each student by name."""
-        if not isinstance(inputs, Mapping) or not set(inputs) & set(self.names):
-            return dict.fromkeys(self.names, inputs)
-        if set(inputs) != set(self.names):
-            raise LimbeckError(
-                f"inputs by name must be those of {self.names}, got {sorted(inputs)}; "
-                "a mapping that is one input must share no name with a student"
-            )
-        return inputs
+    def ask(self, inputs: Any, data: Mapping[str, Any]) -> Signals:
+        """What sources say that all students share, each asked once."""
+        looking = [
+            name for name, wants in self.asked.items() if wants and self.told[name].modules()
+        ]
+        batch = Batch(common_inputs(inputs, self.names, looking), data)
+        signals = Signals(data=data)
+        for name, wants in self.asked.items():
+            signals[name] = self.sources[name](batch, signals, wants) if wants else {}
+        return signals
 
     def read(self, inputs: Inputs) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         """Runs every student once: outputs, and the signals that anyone reads."""
@@ -234,24 +247,26 @@ class Mutual(nn.Module):
             outputs[name], own[name] = reader.read(reader.adapt(inputs[name]), self.wants[name])
         return outputs, own
 
-    def telling(self, own: Said, data: Mapping[str, Any]) -> AbstractContextManager[None]:
-        """While it lasts, the students know what their peers said."""
+    def telling(
+        self, own: Said, answers: Said, data: Mapping[str, Any]
+    ) -> AbstractContextManager[None]:
+        """While it lasts, the students know what their peers and those whom all share said."""
         said = {name: {k: x.detach() for k, x in theirs.items()} for name, theirs in own.items()}
-        answers = self.answers(said, data)
-        by_peer = [(self.peers[name], said[name]) for name in self.names]
-        return telling(by_peer + [(self.group[name], answers[name]) for name in self.names])
+        together = self.answers(said, data)
+        return telling(
+            [
+                *((self.peers[name], said[name]) for name in self.names),
+                *((self.group[name], together[name]) for name in self.names),
+                *((told, answers[name]) for name, told in self.told.items()),
+            ]
+        )
 
     def answers(self, said: Said, data: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
         """What the teaching tells each student, by signal."""
-        told: dict[str, dict[str, Tensor]] = {name: {} for name in self.names}
         if self.teaching is None:
-            return told
+            return {name: {} for name in self.names}
         check_data(self.teaching.needs, data)
-        for want in self.combined:
-            with precisely(said[self.names[0]][want]):
-                for name, answer in self.teaching(said, want, data).items():
-                    told[name][want] = answer
-        return told
+        return taught(self.teaching, said, self.combined, data)
 
     def heard(
         self, name: str, inputs: Any, own: Mapping[str, Tensor], data: Mapping[str, Any]
@@ -260,8 +275,10 @@ class Mutual(nn.Module):
         distiller, batch = self.distiller(name), Batch(inputs, data)
         check_data(distiller.wants["data"], data)
         signals = Signals(data=data, student=own)
-        for source in distiller.sources:
-            signals[source] = distiller.sources[source](batch, signals, distiller.wants[source])
+        for source, wants in distiller.wants.items():
+            if wants and source in distiller.sources:
+                asked = self.sources.get(f"{name}/{source}", distiller.sources[source])
+                signals[source] = asked(batch, signals, wants)
         return signals
 
     def score(
@@ -288,18 +305,22 @@ class Mutual(nn.Module):
         Raises:
             LimbeckError: as a distiller's.
         """
-        each = self.each_inputs(inputs)
+        each = each_inputs(inputs, self.names)
+        states = {name: self.sources[name].state_dict() for name in self.told}
         students = nn.ModuleList(self.students.values())
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
         still = nullcontext() if any(d.balanced for d in self.members()) else evaluating(students)
         with torch.random.fork_rng(devices), torch.no_grad():
             with eagerly(), restored(students), still:
+                answers = self.ask(inputs, data)
                 _, own = self.read(each)
-                told = self.telling(own, data)
+                told = self.telling(own, answers, data)
             with told:
                 for name in self.names:
                     torch.default_generator.manual_seed(int(torch.randint(2**31, ())))
                     self.distiller(name).prepare(each[name], **data)
+        for name, state in states.items():
+            self.sources[name].load_state_dict(state)
 
     def weigh(self, batches: Iterable[tuple[Any, Tensor]]) -> dict[str, float]:
         """Weighs the students for `teach="general"` by held-out batches; call after each epoch.
@@ -323,13 +344,17 @@ class Mutual(nn.Module):
         (want,) = self.combined
         students = nn.ModuleList(self.students.values())
         with torch.no_grad(), evaluating(students):
-            said = ((self.read(self.each_inputs(x))[1], want, target) for x, target in batches)
+            said = (
+                (self.read(each_inputs(x, self.names))[1], want, target) for x, target in batches
+            )
             return teaching.weigh(said)
 
     def advance(self, progress: float) -> None:
-        """Moves schedules to `progress` in [0, 1]; call before each step."""
+        """Moves schedules and sources to `progress` in [0, 1]; call before each step."""
         for distiller in self.members():
             distiller.advance(progress)
+        for name in self.told:
+            self.sources[name].advance(progress)
 
     def items(self, batch: int, **data: Any) -> dict[str, Tensor]:
         """How many items each part averages over in a batch of `batch` rows."""
@@ -338,19 +363,3 @@ class Mutual(nn.Module):
             for name in self.names
             for part, n in self.distiller(name).items(batch, **data).items()
         }
-
-
-def by_name(objective: Objectives, names: list[str]) -> Mapping[str, Objective]:
-    """The objective of each student."""
-    if isinstance(objective, Objective):
-        return dict.fromkeys(names, objective)
-    if set(objective) != set(names):
-        raise LimbeckError(f"objectives by name must be those of {names}, got {list(objective)}")
-    return objective
-
-
-def precisely(x: Tensor) -> AbstractContextManager[Any]:
-    """Single precision where `x` is, whatever autocast says."""
-    if not torch.is_autocast_enabled(x.device.type):
-        return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)

@@ -1,54 +1,16 @@
 """What a student of a group learns from: the group's objective, with its peers by name."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from limbeck.dials import product
-from limbeck.errors import LimbeckError
 from limbeck.objective import Objective, Sum, flatten
-from limbeck.reader import Reader
-from limbeck.signals import Batch, Signals
-from limbeck.sources import Source
+from limbeck.signals import Signals
 
 PEERS = "peers"
-
-
-class Peer(Source):
-    """What other students said of this batch; the group fills it in before it scores."""
-
-    def __init__(self, readers: Mapping[str, Reader]) -> None:
-        self.readers = readers
-        self.said: Mapping[str, Tensor] = {}
-
-    def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
-        return {want: self.said[want] for want in wants}
-
-    def check(self, wants: Sequence[str]) -> None:
-        for name, reader in self.readers.items():
-            try:
-                reader.attach(wants)
-            except LimbeckError as error:
-                raise LimbeckError(
-                    f"as a peer, {name!r}: {error}; names that differ between students become one "
-                    "by Reader(model, names=...)"
-                ) from error
-
-
-@contextmanager
-def telling(said: Iterable[tuple[Peer, Mapping[str, Tensor]]]) -> Iterator[None]:
-    """The peers answer with what was said, for the time being; nothing is kept."""
-    filled = list(said)
-    for peer, answer in filled:
-        peer.said = answer
-    try:
-        yield
-    finally:
-        for peer, _ in filled:
-            peer.said = {}
 
 
 class Taught(Objective):
@@ -84,7 +46,8 @@ class Taught(Objective):
 def taught_by(objective: Objective, sources: Sequence[str]) -> Sum:
     """A copy of an objective whose `"peers"` are `sources`, one after another.
 
-    A term that reads from the peers becomes a term for each source, their mean in all.
+    A term that reads from the peers becomes a term for each source, their mean in all. With one
+    source its parts are named without it, unless another term has that name.
 
     >>> from limbeck import Match, losses, truth
     >>> taught_by(truth() + Match(losses.kl, source="peers"), ["b", "c"]).parts()
@@ -92,13 +55,20 @@ def taught_by(objective: Objective, sources: Sequence[str]) -> Sum:
     >>> taught_by(truth() + Match(losses.kl, source="peers"), ["b"]).parts()
     ['truth', 'kl']
     """
-    terms = []
-    for weight, term in flatten(1.0, objective):
-        if PEERS not in {source for source, _ in term.needs()}:
+    terms, flat = [], flatten(1.0, objective)
+    taken = {part for _, term in flat if not of_peers(term) for part in term.parts()}
+    for weight, term in flat:
+        if not of_peers(term):
             terms.append((weight, copy.deepcopy(term)))
             continue
+        short = {part.removesuffix(f":{PEERS}") for part in term.parts()}
         for source in sources:
-            suffix = f":{source}" if len(sources) > 1 else ""
+            only = f":{PEERS}" if short & taken else ""
+            suffix = f":{source}" if len(sources) > 1 else only
             term_of = Taught(copy.deepcopy(term), source, suffix)
             terms.append((product(1 / len(sources), weight), term_of))
     return Sum(terms)
+
+
+def of_peers(term: Objective) -> bool:
+    return PEERS in {source for source, _ in term.needs()}

@@ -1,6 +1,7 @@
 """How the answers of a group of students become a target for each of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -29,9 +30,32 @@ class Teaching(nn.Module):
     reads: Sequence[str] = ()  # signals of every student beside the wanted one
     needs: Sequence[str] = ()  # signals of the data
 
+    def reads_of(self, student: str) -> Sequence[str]:
+        """The signals of one student beside the wanted one."""
+        return self.reads
+
     def forward(self, said: Said, want: str, data: Mapping[str, Any]) -> dict[str, Tensor]:
         """For each student that is taught its target, by what all said: by student, by signal."""
         raise TypeError(f"{type(self).__name__} must define forward")
+
+
+def taught(
+    teaching: Teaching, said: Said, wants: Sequence[str], data: Mapping[str, Any]
+) -> dict[str, dict[str, Tensor]]:
+    """What a teaching tells each student, by signal, in single precision at least."""
+    told: dict[str, dict[str, Tensor]] = {name: {} for name in said}
+    for want in wants:
+        with precisely(next(iter(said.values()))[want]):
+            for name, answer in teaching(said, want, data).items():
+                told[name][want] = answer
+    return told
+
+
+def precisely(x: Tensor) -> AbstractContextManager[Any]:
+    """Single precision where `x` is, whatever autocast says."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 class Combination(Teaching):

@@ -20,7 +20,8 @@ class Past(Source):
 
     In PS-KD, where each epoch has each sample once, that is the epoch before. A sample that was
     never seen is answered with the student's present signal, at which a divergence is 0 and has no
-    gradient. Samples are known by the data's `ids`, in 0 ... N - 1.
+    gradient. Samples are known by the data's `ids`, in 0 ... N - 1. An image that is mixed with
+    another is another sample in each pass: leave mixup and CutMix out.
 
     Two signals more may mask a loss: `"known"` (B,), seen before, and `"recent"` (B,), seen in the
     very last step (DLB, whose batches repeat half of the last one). The masked mean is that of the

@@ -18,7 +18,7 @@ class Prior(Source):
 
     p is `correct` for the label and (1 - correct) / (C - 1) for every other class; a label of -100
     is unknown, and its row uniform. The data's `target` (B, ...) has the labels, the answer
-    `"output"` is (B, ..., C) in float32. Nothing is kept.
+    `"output"` is (B, ..., C) in float32, with C on `axis`. Nothing is kept.
 
     With `correct` = 1 - e + e / C and T = 1, `kl` is label smoothing by e less the entropy of p,
     which is constant: the same gradient. A temperature softens p as it softens a real teacher.
@@ -26,6 +26,7 @@ class Prior(Source):
     Args:
         classes: C.
         correct: the probability of the label, in (0, 1).
+        axis: where the classes are; 1 for maps (B, C, H, W), whose labels are (B, H, W).
 
     Raises:
         LimbeckError: fewer than two classes, a `correct` out of range, labels out of range or that
@@ -45,13 +46,13 @@ class Prior(Source):
 
     early = True
 
-    def __init__(self, classes: int, correct: float = 0.9) -> None:
+    def __init__(self, classes: int, correct: float = 0.9, axis: int = -1) -> None:
         if classes < 2 or not 0 < correct < 1:
             raise LimbeckError(
                 "a prior needs two classes or more and a probability between 0 and 1, "
                 f"got {classes} and {correct}"
             )
-        self.classes, self.correct = classes, correct
+        self.classes, self.correct, self.axis = classes, correct, axis
 
     def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
         (target,) = told(batch, ["target"], "a prior")
@@ -69,7 +70,9 @@ class Prior(Source):
         right = target[..., None] == torch.arange(self.classes, device=target.device)
         other = math.log((1 - self.correct) / (self.classes - 1))
         known = torch.where(right, math.log(self.correct), other)
-        return torch.where(unknown[..., None], -math.log(self.classes), known)
+        return torch.where(unknown[..., None], -math.log(self.classes), known).movedim(
+            -1, self.axis
+        )
 
     def check(self, wants: Sequence[str]) -> None:
         for want in wants:

@@ -1,6 +1,6 @@
 """What sources that are made of sources have in common."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -45,3 +45,11 @@ class Several(Source):
         for k, source in enumerate(self.sources):
             own = {n.removeprefix(f"{k}."): v for n, v in state.items() if n.startswith(f"{k}.")}
             source.load_state_dict(own)
+
+
+def inside(source: Source) -> Iterator[Source]:
+    """A source and all that it is made of."""
+    yield source
+    if isinstance(source, Several):
+        for each in source.sources:
+            yield from inside(each)

@@ -1,16 +1,28 @@
-"""The student's answer to another view of the same thing, in the same batch."""
+"""The answer to another view of the same thing, in the same batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError
+from limbeck.reader import Reader
 from limbeck.signals import Batch, Signals
+from limbeck.sources.several import Several
 from limbeck.sources.source import Source
 
 
-class View(Source):
+class Own(Source):
+    """What the student says of this batch, without a gradient."""
+
+    def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
+        return {want: signals.of("student", want).detach() for want in wants}
+
+    def reads(self, wants: Sequence[str]) -> list[str]:
+        return list(wants)
+
+
+class View(Several):
     """Each row is taught by its partner: row i of B by row (i + B/2) mod B.
 
     The batch holds two halves that belong together, row by row: two augmentations of the same
@@ -20,6 +32,10 @@ class View(Source):
     Where one half alone learns, as in CS-KD, a mask says so: `given={"mask": "data:first"}`. Both
     halves must be in one piece: on ranks each has pairs of its own, and gradients are accumulated
     over whole pairs.
+
+    Args:
+        source: whose answer it is, asked of both halves: `Ema(student)` for a mean teacher of
+            another view, or a trained network. The student's own unless given.
 
     Raises:
         LimbeckError: an odd number of rows.
@@ -39,11 +55,12 @@ class View(Source):
         2020, arXiv 2003.13964.
     """
 
-    def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
-        return {want: partners(signals.of("student", want)) for want in wants}
+    def __init__(self, source: nn.Module | Reader | Source | None = None) -> None:
+        super().__init__([Own() if source is None else source], "a view")
 
-    def reads(self, wants: Sequence[str]) -> list[str]:
-        return list(wants)
+    def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
+        answer = self.sources[0](batch, signals, wants)
+        return {want: partners(answer[want]) for want in wants}
 
 
 def partners(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What every codec can do: a signal's rows as arrays to store, and back."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,14 @@ from limbeck.errors import LimbeckError
 Arrays = Mapping[str, NDArray[Any]]
 Draws = Callable[[int], NDArray[np.float64]]  # n -> uniform numbers in [0, 1), (R, n)
 Shape = tuple[int, ...]
+
+
+class Coded(NamedTuple):
+    """Rows that are arrays already: what they are, the shape of one, what coding has lost."""
+
+    arrays: Arrays
+    shape: Shape
+    error: dict[str, float]
 
 
 class Codec:

@@ -119,6 +119,9 @@ class Hard(Codec):
     def decode(self, arrays: Arrays, shape: Shape) -> dict[str, Tensor]:
         return {".label": torch.from_numpy(arrays["label"].astype(np.int64))}
 
+    def error(self, x: Tensor, decoded: Mapping[str, Tensor]) -> dict[str, float]:
+        return {"wrong": float((x.argmax(-1) != decoded[".label"]).float().mean())}
+
     def check(self, shape: Shape) -> None:
         classes(self.name, shape)
 

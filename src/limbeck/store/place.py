@@ -27,6 +27,10 @@ class Place(Protocol):
         """Takes a file away."""
         ...
 
+    def sweep(self) -> None:
+        """Takes away what writers left that were killed; none may be writing."""
+        ...
+
 
 class Local:
     """A folder of this machine, or of a network drive."""
@@ -55,6 +59,10 @@ class Local:
 
     def remove(self, name: str) -> None:
         (self.folder / name).unlink()
+
+    def sweep(self) -> None:
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink()
 
 
 class Remote:
@@ -87,6 +95,9 @@ class Remote:
 
     def remove(self, name: str) -> None:
         self.system.rm_file(f"{self.folder}/{name}")
+
+    def sweep(self) -> None:
+        """Nothing: what was not written whole is not there."""
 
 
 def place(where: str | Path) -> Place:

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from limbeck.errors import LimbeckError
 from limbeck.store.bits import pack, pack_sorted, unpack, unpack_sorted
-from limbeck.store.codec import Arrays, Codec, Draws, Shape, classes
+from limbeck.store.codec import Arrays, Codec, Coded, Draws, Shape, classes
+from limbeck.store.dense import lost
 
 LEVELS = 181  # two of which are one number of 15 bits: 181 * 181 < 2**15
+OVER = 1e-2  # of probability, that sums in low precision may be above 1
 NEVER = LEVELS - 1  # the level of a probability of 0
 
 
@@ -47,9 +49,46 @@ class TopK(Codec):
         log_p = (x / self.temperature).log_softmax(-1)
         index = log_p.topk(self.k).indices.sort(-1).values
         kept, rest = log_p.gather(-1, index), log_p.scatter(-1, index, -torch.inf)
-        arrays = levels(kept) if self.values == "levels" else {"log_p": kept.half().numpy()}
-        arrays["rest"] = rest.logsumexp(-1).half().numpy()
-        return {"index": pack_sorted(index.numpy(), x.shape[-1]), **arrays}
+        return self.arrays(index, kept, rest.logsumexp(-1), x.shape[-1])
+
+    def arrays(
+        self, index: Tensor, log_p: Tensor, rest: Tensor, classes: int
+    ) -> dict[str, NDArray[Any]]:
+        """Arrays of entries (R, k), ascending by index, and of the log mass (R,) of all others."""
+        values = levels(log_p) if self.values == "levels" else {"log_p": log_p.half().numpy()}
+        packed = pack_sorted(index.numpy(), classes)
+        return {"index": packed, **values, "rest": rest.half().numpy()}
+
+    def from_sparse(self, index: Tensor, log_p: Tensor, classes: int) -> Coded:
+        """Rows of which only some entries are known, such as a server tells them.
+
+        The k largest are kept, and what the kept ones leave of 1 is the mass of all others. Rows
+        with fewer than k have further classes at probability 0, behind the first that is known
+        wherever there are enough.
+
+        Args:
+            index: classes (R, K), each once in a row; any numbers where `log_p` is -inf.
+            log_p: log probabilities (R, K) at the codec's temperature; -inf where there is none.
+            classes: V.
+
+        Raises:
+            LimbeckError: a row without entries, with a class twice or outside 0 ... V - 1, with a
+                NaN, or with more than all of the mass.
+
+        >>> known = torch.tensor([[7, 2]]), torch.tensor([[0.5, 0.25]]).log()
+        >>> made = TopK(3)
+        >>> found = made.decode(made.from_sparse(*known, classes=9).arrays, (9,))
+        >>> found[".index"].tolist(), found[".log_p"].exp().round(decimals=2).tolist()
+        ([[2, 3, 7]], [[0.25, 0.0, 0.5]])
+        """
+        self.check((classes,))
+        check_entries(index, log_p, classes)
+        index, log_p = filled(*largest(index, log_p, self.k), classes)
+        mass = log_p.double().exp().sum(-1)
+        arrays = self.arrays(index, log_p, (1 - mass).clamp(min=0).log(), classes)
+        decoded = self.decode(arrays, (classes,))
+        found = lost(log_p, decoded[".log_p"]) | rest_of(decoded) if len(log_p) else {}
+        return Coded(arrays, (classes,), found)
 
     def decode(self, arrays: Arrays, shape: Shape) -> dict[str, Tensor]:
         rest = torch.from_numpy(arrays["rest"]).float()
@@ -61,10 +100,7 @@ class TopK(Codec):
         return {".index": torch.from_numpy(index), ".log_p": log_p, ".rest": rest}
 
     def error(self, x: Tensor, decoded: Mapping[str, Tensor]) -> dict[str, float]:
-        log_p = (x / self.temperature).log_softmax(-1).gather(-1, decoded[".index"])
-        gap = (log_p - decoded[".log_p"]).abs()[log_p.isfinite()]
-        rest = float(decoded[".rest"].exp().mean())
-        return {"mean": float(gap.mean()), "max": float(gap.max()), "rest": rest}
+        return kept_error(x / self.temperature, decoded) | rest_of(decoded)
 
     def check(self, shape: Shape) -> None:
         classes(self.name, shape)
@@ -144,6 +180,10 @@ class HeadAndTail(Codec):
             ".log_p": torch.cat((log_p, rest.expand(tail.shape)), -1),
         }
 
+    def error(self, x: Tensor, decoded: Mapping[str, Tensor]) -> dict[str, float]:
+        head = {part: value[..., : self.k] for part, value in decoded.items()}
+        return kept_error(x / self.temperature, head)
+
     def check(self, shape: Shape) -> None:
         classes(self.name, shape)
         fits("k", self.k, (shape[-1] - 1,))
@@ -154,6 +194,64 @@ class HeadAndTail(Codec):
 def fits(what: str, k: int, shape: Shape) -> None:
     if not 1 <= k <= shape[-1]:
         raise LimbeckError(f"{what} must be in 1 ... {shape[-1]}, got {k}")
+
+
+def kept_error(x: Tensor, decoded: Mapping[str, Tensor]) -> dict[str, float]:
+    """Mean and largest error of log p at exact entries, in nats."""
+    log_p = x.log_softmax(-1).gather(-1, decoded[".index"])
+    return lost(log_p, decoded[".log_p"])
+
+
+def rest_of(decoded: Mapping[str, Tensor]) -> dict[str, float]:
+    """The mean mass of the classes that are not kept."""
+    return {"rest": float(decoded[".rest"].exp().mean())}
+
+
+def check_entries(index: Tensor, log_p: Tensor, classes: int) -> None:
+    """Raises LimbeckError for entries (R, K) that are not part of a distribution."""
+    known = log_p > -torch.inf
+    numbers = index[known]
+    if bool(((numbers < 0) | (numbers >= classes)).any()):
+        wrong = int(numbers[(numbers < 0) | (numbers >= classes)][0])
+        raise LimbeckError(f"entries must be of classes 0 ... {classes - 1}, got {wrong}")
+    if bool(log_p.isnan().any()):
+        raise LimbeckError("log probabilities must be numbers, got NaN")
+    if not bool(known.any(-1).all()):
+        raise LimbeckError("every row needs an entry with a probability, got one without")
+    mass = float(log_p.double().exp().sum(-1).max()) if len(log_p) else 0.0
+    if mass > 1 + OVER:
+        raise LimbeckError(f"probabilities of a row must sum to 1 at most, got {mass:.4g}")
+    apart = torch.where(known, index, -1 - torch.arange(index.shape[-1])).sort(-1).values
+    if bool((apart.diff(dim=-1) == 0).any()):
+        raise LimbeckError("a row must have each class once, got one twice")
+
+
+def largest(index: Tensor, log_p: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of entries (R, K), with entries of probability 0 behind them if K < k."""
+    more = max(k - index.shape[-1], 0)
+    index = torch.nn.functional.pad(index, (0, more))
+    log_p = torch.nn.functional.pad(log_p.float(), (0, more), value=-torch.inf)
+    kept = log_p.topk(k)
+    return index.gather(-1, kept.indices), kept.values
+
+
+def filled(index: Tensor, log_p: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Entries (R, k), ascending, with a class of its own for each that has no probability."""
+    known = log_p > -torch.inf
+    index = torch.where(known, index, classes)
+    few = (~known.all(-1)).nonzero()[:, 0]
+    index[few] = with_others(index[few], classes)
+    index, order = index.sort(-1)
+    return index, log_p.gather(-1, order)
+
+
+def with_others(index: Tensor, classes: int) -> Tensor:
+    """Classes (R, k), of which `classes` stands for any other: the next ones after the least."""
+    after = (index.amin(-1, keepdim=True) + 1 + torch.arange(index.shape[-1])) % classes
+    taken = (after[..., None] == index[:, None]).any(-1)
+    free = after.gather(-1, taken.to(torch.uint8).argsort(dim=-1, stable=True))
+    open_ = index == classes
+    return torch.where(open_, free.gather(-1, (open_.cumsum(-1) - 1).clamp(min=0)), index)
 
 
 def drawn(p: Tensor, u: NDArray[np.float64]) -> NDArray[np.int64]:

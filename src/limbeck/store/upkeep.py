@@ -34,6 +34,11 @@ class Summary:
     bytes_a_row: dict[str, float]
     error: Error
 
+    def document(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        signals = {name: kept.as_json() for name, kept in self.signals.items()}
+        return {**vars(self), "signals": signals}
+
 
 def summary(store: Store) -> Summary:
     """What a store holds, from what its shards say of themselves."""
@@ -110,6 +115,20 @@ def merge(
         into.remove(name)
     write_manifest(into)
     return Store(into)
+
+
+def prune(place: Place, views: Sequence[int] = ()) -> Store:
+    """Drops what killed writers left, rows that are there twice, and views that are not wanted.
+
+    Args:
+        views: those to keep; all unless given.
+    """
+    place.sweep()
+
+    def wanted(keys: Keys, seen: Views) -> NDArray[np.bool_]:
+        return np.isin(seen, views) if views else np.ones(len(seen), bool)
+
+    return merge([place], place, keep=wanted)
 
 
 def firsts(keys: Keys, views: Views) -> Numbers:

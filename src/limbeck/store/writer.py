@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limbeck.counters import scramble, uniforms
 from limbeck.errors import LimbeckError
-from limbeck.store.codec import Codec
+from limbeck.store.codec import Arrays, Codec, Coded, Shape
 from limbeck.store.errors import Error, pooled
 from limbeck.store.kept import Kept
 from limbeck.store.keys import Keys, Views, named
@@ -22,6 +22,7 @@ from limbeck.store.shards import is_shard, shard_name, write_shard
 from limbeck.store.store import Store, same_store
 
 SHARD_BYTES = 1 << 27
+LOOKS = 64  # rows of a batch on which it is measured what a codec loses
 
 
 class Writer:
@@ -93,41 +94,63 @@ class Writer:
         lengths: NDArray[np.int64] | None = None,
     ) -> None:
         """Takes rows: signals (R, ...), those of tokens (sum of lengths, ...)."""
-        arrays: dict[str, NDArray[Any]] = {"key": keys, "view": views.astype(np.int32)}
-        errors: Error = {}
-        samples = np.arange(len(keys))
-        owner = dict.fromkeys(self.codecs, samples)
-        if self.tokens:
-            if lengths is None:
-                raise LimbeckError(f"{self.tokens} have rows for tokens: give the lengths")
-            arrays["length"] = lengths.astype(np.int32)
-            owner |= dict.fromkeys(self.tokens, np.repeat(samples, lengths))
+        coded: dict[str, Coded] = {}
         for name, codec in self.codecs.items():
-            owners = owner[name]
+            owners = self.owners(name, len(keys), lengths)
             x = self.checked(name, signals[name], keys, owners)
-            coded = codec.encode(x, self.draws(keys, views, owners))
-            arrays |= {f"{name}/{part}": array for part, array in coded.items()}
-            decoded = codec.decode(coded, tuple(x.shape[1:]))
-            errors[name] = codec.error(x, decoded) if len(x) else {}
+            arrays = codec.encode(x, self.draws(keys, views, owners))
+            coded[name] = Coded(arrays, tuple(x.shape[1:]), lost(codec, x[:LOOKS], arrays))
+        self.add_coded(keys, views, coded, lengths)
+
+    def add_coded(
+        self,
+        keys: Keys,
+        views: Views,
+        signals: Mapping[str, Coded],
+        lengths: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Takes rows that are coded already, such as `TopK.from_sparse` makes them."""
+        arrays: dict[str, NDArray[Any]] = {"key": keys, "view": views.astype(np.int32)}
+        if self.tokens and lengths is not None:
+            arrays["length"] = lengths.astype(np.int32)
+        for name in self.codecs:
+            rows = len(self.owners(name, len(keys), lengths))
+            self.same_shape(name, signals[name].shape)
+            for part, array in signals[name].arrays.items():
+                promised(name, rows, len(array))
+                arrays[f"{name}/{part}"] = array
         self.rows.append(arrays)
-        self.errors.append((len(keys), errors))
+        self.errors.append((len(keys), {name: signals[name].error for name in self.codecs}))
         self.bytes += sum(array.nbytes for array in arrays.values())
         if self.bytes >= self.shard_bytes or time.monotonic() - self.begun >= self.seconds:
             self.flush()
 
+    def owners(
+        self, name: str, samples: int, lengths: NDArray[np.int64] | None
+    ) -> NDArray[np.int64]:
+        """The sample of each row of a signal."""
+        if name not in self.tokens:
+            return np.arange(samples)
+        if lengths is None:
+            raise LimbeckError(f"{self.tokens} have rows for tokens: give the lengths")
+        return np.repeat(np.arange(samples), lengths)
+
+    def same_shape(self, name: str, shape: Shape) -> None:
+        """Raises LimbeckError for a row of another shape than the first, or that does not code."""
+        kept = Kept(self.codecs[name], shape, name in self.tokens)
+        if name not in self.kept:
+            kept.codec.check(shape)
+            self.kept = {**self.kept, name: kept}
+        if self.kept[name].shape != shape:
+            raise LimbeckError(
+                f"{name}: a row of this store is {self.kept[name].shape}, got {shape}"
+            )
+
     def checked(self, name: str, signal: Tensor, keys: Keys, owners: NDArray[np.int64]) -> Tensor:
         """A signal's rows in float32 on the CPU, after a look at them."""
         x = signal.detach().float().cpu().contiguous()
-        if len(x) != len(owners):
-            raise LimbeckError(f"{name}: {len(owners)} rows were promised, got {len(x)}")
-        kept = Kept(self.codecs[name], tuple(x.shape[1:]), name in self.tokens)
-        if name not in self.kept:
-            kept.codec.check(kept.shape)
-            self.kept = {**self.kept, name: kept}
-        if self.kept[name].shape != kept.shape:
-            raise LimbeckError(
-                f"{name}: a row of this store is {self.kept[name].shape}, got {kept.shape}"
-            )
+        promised(name, len(owners), len(x))
+        self.same_shape(name, tuple(x.shape[1:]))
         bad = x.isnan().flatten(1).any(-1) if x.ndim > 1 else x.isnan()
         if bool(bad.any()):
             key = keys[owners[int(bad.nonzero()[0])]]
@@ -172,3 +195,16 @@ class Writer:
     ) -> None:
         self.flush()
         write_manifest(self.place)
+
+
+def promised(name: str, rows: int, got: int) -> None:
+    if got != rows:
+        raise LimbeckError(f"{name}: {rows} rows were promised, got {got}")
+
+
+def lost(codec: Codec, x: Tensor, coded: Arrays) -> dict[str, float]:
+    """What a codec loses of the first rows that it has coded."""
+    if not len(x):
+        return {}
+    first = {part: array[: len(x)] for part, array in coded.items()}
+    return codec.error(x, codec.decode(first, tuple(x.shape[1:])))

@@ -172,6 +172,7 @@ def signals(batch: ImageBatch, device: torch.device) -> tuple[Tensor, dict[str, 
     data = {"target": batch.target, "ids": batch.ids, "view": batch.view}
     if batch.halves == 2:
         data["first"] = torch.arange(len(batch.ids)) < len(batch.ids) // 2
+        data["second"] = ~data["first"]
     on = {name: value.to(device, non_blocking=True) for name, value in data.items()}
     return batch.images.to(device, non_blocking=True), on
 
