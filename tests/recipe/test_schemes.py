@@ -16,7 +16,7 @@ from torch import nn
 from limbeck.models import build
 from limbeck.recipe import Recipe, export_run, load, read, run, validate
 from limbeck.recipe.chains import links
-from limbeck.recipe.schema import Model, Teacher
+from limbeck.recipe.networks import Model, Teacher
 
 SCHEMES = sorted(Path(__file__).parents[2].joinpath("recipes/schemes").glob("*.yaml"))
 DIGITS = ["data.train=digits:valid", "data.valid=null", "data.test=null"]  # 450 images, and 50

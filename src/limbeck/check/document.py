@@ -24,6 +24,7 @@ from limbeck.check.findings import Findings
 from limbeck.check.keeping import keeping
 from limbeck.check.memory import copies_of, forget_peak, memory_rule, peak, record_bytes
 from limbeck.check.rehearsal import kept, rehearsal
+from limbeck.check.stored import judge_stored
 from limbeck.check.terms import Lesson, breakdown, lessons, number
 from limbeck.check.timing import phases, run_time
 from limbeck.data import Images
@@ -32,6 +33,7 @@ from limbeck.exits import without
 from limbeck.models import cost
 from limbeck.sources import Drawn, Ema, Source
 from limbeck.sources.several import Several
+from limbeck.store import Stored
 from limbeck.tasks import Task
 from limbeck.tasks.task import predictions
 from limbeck.train import Job
@@ -68,6 +70,9 @@ def check(
         record, memories = recorded(job, taught), remembered(taught)
         del first, taught
         evaluation = answer(trainer, models, findings)
+        for name, source in trainer.distiller.sources.items():
+            if isinstance(source, Stored):
+                judge_stored(name, source, images["train"], job.task, findings)
         if exact is not None:
             models["teacher"]["logit_error"] = precision(trainer, exact)
         forget_peak(job.device)

@@ -1,9 +1,9 @@
 """Labelled images: sets by name, augmentation and batches, all random choices from counters."""
 
-from limbeck.data.augment import Augment as Augment
 from limbeck.counters import derive as derive
 from limbeck.counters import permutation as permutation
 from limbeck.counters import uniforms as uniforms
+from limbeck.data.augment import Augment as Augment
 from limbeck.data.files import Files as Files
 from limbeck.data.files import scan as scan
 from limbeck.data.folder import open_folder as open_folder

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from limbeck.data.augment import Augment
 from limbeck.counters import derive, uniforms
+from limbeck.data.augment import Augment
 from limbeck.data.resized import boxes
 from limbeck.errors import LimbeckError, need
 

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from limbeck.data.augment import Augment
 from limbeck.counters import derive
+from limbeck.data.augment import Augment
 from limbeck.data.images import Images
 from limbeck.data.mix import Mix
 from limbeck.data.pairs import Pairs, kinds_of
@@ -99,8 +99,9 @@ class Loader:
     """Shuffled, augmented batches of `images`; every choice is a function of counters.
 
     `batch_size` is that of all ranks together; rank r of `world` gets the r-th share of the rows.
-    The view of a row is the number of the pass over the data (the epoch, where an epoch is one
-    pass), or that modulo `views`, so that a recorded teacher can be looked up by (id, view).
+    Variations are drawn from `seed`, or from `views_seed` where trainings of several seeds are to
+    see the same. The view of a row is the number of the pass over the data (the epoch, where an
+    epoch is one pass), or that modulo `views`, so that a recorded teacher can be looked up.
     `labelled_only` draws from the labelled ids alone; with `steps_per_epoch` it goes round them as
     often as it takes, so that it sees as many images as training on all. See `Plan` for the order.
 
@@ -132,6 +133,7 @@ class Loader:
         strong: Augment | None = None,
         mix: Mix | None = None,
         views: int | None = None,
+        views_seed: int | None = None,
         students: int = 1,
         pairs: Literal["view", "class", "last"] | None = None,
         labelled_only: bool = False,
@@ -171,8 +173,9 @@ class Loader:
             )
         if students > 1 and augment is None:
             raise LimbeckError("students need an augmentation to see variations of their own")
+        varied = seed if views_seed is None else views_seed
         assembly = Assembly(
-            images, self.plan, pool, seed, augment, strong, mix, views, students, rank, world
+            images, self.plan, pool, varied, augment, strong, mix, views, students, rank, world
         )
         self.stream = Stream(assembly, 0 if images.in_memory else workers)
 

@@ -7,7 +7,8 @@ from limbeck.errors import LimbeckError, RecipeError, close
 from limbeck.recipe.branches import reads_branches
 from limbeck.recipe.kinds import Composed, EnsembleSource
 from limbeck.recipe.methods import Method
-from limbeck.recipe.schema import Model, Recipe, Teacher
+from limbeck.recipe.networks import Model, Teacher
+from limbeck.recipe.schema import Recipe
 from limbeck.recipe.terms import Term
 from limbeck.recipe.text import set_value, validate
 from limbeck.recipe.whole import reads_exits

@@ -28,7 +28,9 @@ from limbeck.objective import Objective
 from limbeck.reader import Reader
 from limbeck.recipe.branches import with_branches
 from limbeck.recipe.exits import with_exits
-from limbeck.recipe.schema import Data, Model, Recipe, Teacher
+from limbeck.recipe.images import Data
+from limbeck.recipe.networks import Model, Teacher
+from limbeck.recipe.schema import Recipe
 from limbeck.recipe.sources import sources_of, sources_of_each
 from limbeck.recipe.students import mutual, readers_of
 from limbeck.recipe.text import dump
@@ -226,6 +228,7 @@ def loader_of(recipe: Recipe, images: Images, ranks: Ranks, settings: Training) 
         images,
         settings.batch_size,
         seed=recipe.seed,
+        views_seed=data.views_seed,
         augment=data.augment.augment(),
         strong=None if data.strong is None else data.strong.augment(),
         mix=data.augment.mix(),

@@ -12,7 +12,8 @@ from limbeck.errors import LimbeckError, RecipeError
 from limbeck.models import build, preprocess_of
 from limbeck.recipe.arms import labels_only
 from limbeck.recipe.build import assemble, doubts
-from limbeck.recipe.schema import Assistant, Dense, Model, Recipe, Teacher
+from limbeck.recipe.networks import Assistant, Model, Teacher
+from limbeck.recipe.schema import Dense, Recipe
 from limbeck.schemes.chains import TEACHER, Stage, assistants, generations
 from limbeck.train.ranks import Ranks
 
@@ -112,7 +113,7 @@ def taught(stage: Stage[Model], recipe: Recipe, weights: Path | None) -> Teacher
         "checkpoint": weights,
         "exits": None,
         "channels_last": recipe.train.channels_last,
-        "record": recipe.teacher is not None and recipe.teacher.record,
+        "record": recipe.live is not None and recipe.live.record,
         "fit": None if weights else training(stage, recipe),
     }
     return Teacher.model_validate(said | ready | own)

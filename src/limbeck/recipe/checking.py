@@ -11,8 +11,9 @@ from limbeck.check import check
 from limbeck.recipe.build import Built, Splits, assemble, doubts, teacher_source
 from limbeck.recipe.chains import Link, links, named, quiet
 from limbeck.recipe.graph import graph_of
+from limbeck.recipe.networks import Teacher
 from limbeck.recipe.pipeline import fitting
-from limbeck.recipe.schema import Dense, Recipe, Teacher
+from limbeck.recipe.schema import Dense, Recipe
 from limbeck.sources import Source
 from limbeck.train.ranks import Ranks
 from limbeck.train.run import Run
@@ -100,7 +101,7 @@ def origin(block: Teacher) -> str:
 
 def exact(built: Built, splits: Splits) -> Source | None:
     """The teacher in float32, where it runs in less and is not to be trained first."""
-    block = built.recipe.teacher
+    block = built.recipe.live
     if block is None or block.fit is not None or block.precision == "float32":
         return None
     whole = block.model_copy(update={"precision": "float32", "record": False})

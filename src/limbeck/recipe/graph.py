@@ -10,6 +10,7 @@ from limbeck.recipe.arms import labels_only
 from limbeck.recipe.attention import Attended
 from limbeck.recipe.chains import plain, stages
 from limbeck.recipe.flows import Flow, flows, part
+from limbeck.recipe.images import Data
 from limbeck.recipe.kinds import (
     DrawnSource,
     EmaSource,
@@ -18,10 +19,12 @@ from limbeck.recipe.kinds import (
     PastSource,
     PriorSource,
     RoutedSource,
+    StoredSource,
     ViewSource,
     members,
 )
-from limbeck.recipe.schema import Data, Entry, Model, Recipe, Teacher
+from limbeck.recipe.networks import Model, Teacher
+from limbeck.recipe.schema import Entry, Recipe
 from limbeck.recipe.setting import Setting
 from limbeck.recipe.text import parse, validate
 from limbeck.schemes.chains import STUDENT, TEACHER
@@ -235,6 +238,8 @@ def look(block: Any, data: Data) -> tuple[Kind, str]:
             return "answer", "one of them a step"
         case RoutedSource():
             return "answer", "by the image's class"
+        case StoredSource():
+            return "answer", f"stored in {block.path}"
     raise TypeError(f"{type(block).__name__} is no source")
 
 

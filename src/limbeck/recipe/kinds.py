@@ -74,6 +74,14 @@ class RoutedSource(Block):
     )
 
 
+class StoredSource(Block):
+    """What a teacher said of each image and view, from a store."""
+
+    kind: Literal["store"] = "store"
+    path: str = Field(description="a folder or a URL that limbeck store write has filled")
+
+
+STORE = "store:"
 KINDS: dict[str, type[Block]] = {
     "ema": EmaSource,
     "past": PastSource,
@@ -82,6 +90,7 @@ KINDS: dict[str, type[Block]] = {
     "ensemble": EnsembleSource,
     "drawn": DrawnSource,
     "routed": RoutedSource,
+    "store": StoredSource,
 }
 Composed = EnsembleSource | DrawnSource | RoutedSource
 OfStudent = EmaSource | PastSource | ViewSource
@@ -104,7 +113,9 @@ def kind_of_source(entry: Any) -> str:
 
 
 def known_kind(entry: Any) -> Any:
-    """The entry as it is; raises LimbeckError for a kind that there is not."""
+    """The entry; `store:PATH` written out; raises LimbeckError for a kind that there is not."""
+    if isinstance(entry, str) and entry.startswith(STORE):
+        return {"kind": "store", "path": entry.removeprefix(STORE)}
     if isinstance(entry, Mapping) and "kind" in entry and entry["kind"] not in KINDS:
         kind = str(entry["kind"])
         raise LimbeckError(
@@ -112,3 +123,12 @@ def known_kind(entry: Any) -> Any:
             "leave it out for a network"
         )
     return entry
+
+
+def network_or_store(entry: Any) -> Any:
+    """As `known_kind`, for what can only be a network or a store."""
+    found = known_kind(entry)
+    kind = found.get("kind", "store") if isinstance(found, Mapping) else "store"
+    if kind != "store":
+        raise LimbeckError(f"a source of kind {kind!r} has its place in sources, under a name")
+    return found

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import limbeck
 from limbeck.data import ImageBatch, Images
 from limbeck.data.views import in_view
-from limbeck.errors import LimbeckError, RecipeError
+from limbeck.errors import LimbeckError
+from limbeck.recipe.about import about_images, seed_of_views
 from limbeck.recipe.build import open_splits, teacher_source
 from limbeck.recipe.schema import Recipe
 from limbeck.signals import Batch, Signals
@@ -39,7 +39,7 @@ class Labelling:
             ids,
             view,
             BATCH,
-            seed=self.recipe.seed,
+            seed=seed_of_views(self.recipe),
             augment=data.augment.augment(),
             strong=None if data.strong is None else data.strong.augment(),
             workers=data.workers,
@@ -79,47 +79,3 @@ def about_teacher(block: Mapping[str, Any], source: Source) -> dict[str, Any]:
             weights.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     told = ("model", "precision", "mean", "std", "image_size", "class_map")
     return {"weights": weights.hexdigest()[:16], **{key: block[key] for key in told}}
-
-
-def about_images(recipe: Recipe, images: Images) -> dict[str, Any]:
-    """What images and views it is about, whoever the teacher is."""
-    data = recipe.data
-    varied = data.augment.augment() is not None or data.strong is not None
-    return {
-        "images": {"count": len(images), "digest": digest_of(images)},
-        "views": {
-            "count": views_of(recipe),
-            "seed": recipe.seed if varied else 0,
-            "augment": data.augment.model_dump(mode="json", exclude_defaults=True),
-            "strong": data.strong and data.strong.model_dump(mode="json", exclude_defaults=True),
-        },
-        "versions": {"limbeck": limbeck.__version__, "torch": torch.__version__.split("+")[0]},
-    }
-
-
-def views_of(recipe: Recipe) -> int:
-    """How many views of each image are recycled.
-
-    Raises:
-        RecipeError: a recipe that recycles none.
-    """
-    if recipe.data.views is None:
-        raise RecipeError(
-            [
-                "data.views: a store needs the number of variations of an image that are recycled; "
-                "1 where images do not vary"
-            ]
-        )
-    return recipe.data.views
-
-
-def digest_of(images: Images) -> str:
-    """A hash of the images: of pixels in memory, of names and sizes of files."""
-    found = hashlib.sha256()
-    if isinstance(images.pixels, Tensor):
-        found.update(images.pixels.contiguous().reshape(-1).numpy().data)
-    else:
-        for i, name in enumerate(images.pixels.names):
-            found.update(f"{name} {images.pixels.path(i).stat().st_size}\n".encode())
-        found.update(f"{images.pixels.image_size}".encode())
-    return found.hexdigest()[:16]

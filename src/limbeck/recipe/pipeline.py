@@ -23,7 +23,8 @@ from limbeck.recipe.build import Built, assemble, doubts, open_run
 from limbeck.recipe.chains import Link, direct, links, named, rehearse
 from limbeck.recipe.chronicle import chronicle, scores
 from limbeck.recipe.group import assess_students
-from limbeck.recipe.schema import Data, Recipe
+from limbeck.recipe.images import Data
+from limbeck.recipe.schema import Recipe
 from limbeck.recipe.sources import Voice
 from limbeck.recipe.students import ENSEMBLE
 from limbeck.recipe.terms import Term
@@ -57,7 +58,7 @@ def run(
         if resume:
             same_recipe(recipe, folder)
         built = assemble(recipe, ranks)
-        if recipe.teacher is not None and recipe.teacher.fit is not None:
+        if recipe.live is not None and recipe.live.fit is not None:
             built.rehearse()
         for doubt in doubts(built) if ranks.first else []:
             log.warning(doubt)

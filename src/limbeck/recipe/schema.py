@@ -1,12 +1,10 @@
 """What a recipe may say."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import (
-    BeforeValidator,
     Discriminator,
     Field,
     PositiveInt,
@@ -19,181 +17,18 @@ from pydantic import (
 )
 from torch import nn
 
-from limbeck.data import Augment, Mix
 from limbeck.errors import RecipeError, close
-from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from limbeck.models import check_spec
 from limbeck.objective import Objective, Sum
 from limbeck.recipe.attention import Teach
-from limbeck.recipe.branches import Branches
-from limbeck.recipe.kinds import (
-    DrawnSource,
-    EmaSource,
-    EnsembleSource,
-    PastSource,
-    PriorSource,
-    RoutedSource,
-    ViewSource,
-    kind_of_source,
-    known_kind,
-)
+from limbeck.recipe.images import Data
 from limbeck.recipe.methods import Method
+from limbeck.recipe.networks import Assistant, Model, NamedSource, Taught, Teacher
 from limbeck.recipe.setting import Setting
 from limbeck.recipe.students import check_group
 from limbeck.recipe.terms import Term
 from limbeck.recipe.whole import faults, merges
 from limbeck.tasks import TASKS, Task
-from limbeck.train.settings import Block, Fraction, NonNegative, Training
-
-
-class Variation(Block):
-    """How single images vary."""
-
-    crop: Annotated[int, Field(ge=0)] = Field(0, description="shift by up to so many pixels")
-    padding: Literal["zero", "reflect"] = Field("zero", description="what a shift uncovers")
-    flip: bool = Field(False, description="mirror half of them")
-    resized_crop: tuple[Fraction, Fraction] | None = Field(
-        None, description="random crop of this fraction of the area, resized"
-    )
-    randaugment: tuple[int, int] | None = Field(None, description="operations, magnitude")
-
-    def augment(self) -> Augment | None:
-        made = Augment(
-            crop=self.crop,
-            flip=self.flip,
-            resized_crop=self.resized_crop,
-            randaugment=self.randaugment,
-            padding=self.padding,
-        )
-        return None if made == Augment() else made
-
-
-class Augmentation(Variation):
-    """How training images vary; teacher and student see the same variation."""
-
-    mixup: NonNegative = Field(0.0, description="alpha of the Beta distribution")
-    cutmix: NonNegative = Field(0.0, description="alpha of the Beta distribution")
-
-    def mix(self) -> Mix | None:
-        return Mix(self.mixup, self.cutmix) if self.mixup or self.cutmix else None
-
-
-class Data(Block):
-    """Where images come from, and which of their labels are used."""
-
-    train: str = Field(
-        description="digits:train, fashion-mnist:train, cifar10:train, folder:PATH; csv:PATH where "
-        "an image has several targets"
-    )
-    valid: str | None = Field(None, description="for choices; carved from train unless given")
-    test: str | None = Field(None, description="for the last word; valid unless given")
-    valid_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.1, description="of train, where valid is not given"
-    )
-    root: Path | None = Field(None, description="folder of named sets")
-    image_size: PositiveInt | None = Field(None, description="height and width in pixels")
-    labels: PositiveInt | None = Field(None, description="labels to keep; the rest is withheld")
-    labels_seed: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="of which labels are kept; the recipe's unless given"
-    )
-    unlabelled: bool = Field(True, description="train on images without label too")
-    augment: Augmentation = Field(Augmentation(), description="random variation")
-    views: PositiveInt | None = Field(None, description="recycle so many variations of an image")
-    pairs: Literal["view", "class", "last"] | None = Field(
-        None,
-        description="a batch is two halves: two views of an image, two images of a class, or new "
-        "images and those of the last batch",
-    )
-    strong: Variation | None = Field(
-        None,
-        description="how the half of a pair varies that learns, data.first, where the half that "
-        "teaches, data.second, varies by augment",
-    )
-    own_views: bool = Field(False, description="each of several students sees its own variation")
-    workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that decode files")
-    skip_corrupt: bool = Field(False, description="leave out files that cannot be read")
-
-
-class Model(Block):
-    """A network and the weights that it starts from."""
-
-    model: str = Field(description="torchvision:NAME, timm:NAME, or package.module:factory")
-    pretrained: bool | str = Field(False, description="the library's weights; true or their name")
-    checkpoint: Path | None = Field(None, description="safetensors, or torch with plain tensors")
-    unsafe_pickle: bool = Field(False, description="run the code inside a pickled checkpoint")
-    fit_head: bool = Field(False, description="replace the last layer to fit the classes")
-    outputs: PositiveInt | None = Field(
-        None, description="classes of the checkpoint, where they are not the data's"
-    )
-    options: dict[str, Any] = Field({}, description="further keywords of the model")
-    mean: tuple[float, ...] | None = Field(None, description="per channel, of 0..1")
-    std: tuple[float, ...] | None = Field(None, description="per channel, of 0..1")
-    image_size: PositiveInt | None = Field(None, description="what this model sees, in pixels")
-    exits: PositiveInt | list[str] | None = Field(
-        None,
-        description="of a student: classifiers half-way, so many or at these modules, of which the "
-        "last is the deepest and has none",
-    )
-    branches: Branches | None = Field(
-        None, description="of a student: its last part several times, on one trunk, with a gate"
-    )
-
-    @field_validator("model")
-    @classmethod
-    def exists(cls, value: str) -> str:
-        check_spec(value)
-        return value
-
-    @property
-    def exit_count(self) -> int | None:
-        """How many exits there are beside the model's own; None without any."""
-        return len(self.exits) - 1 if isinstance(self.exits, list) else self.exits
-
-    def preprocess(self, own: Preprocess | None, channels_last: bool) -> Preprocess:
-        """The recipe's word, then the weights' own, then ImageNet's."""
-        mean = self.mean or (own.mean if own else IMAGENET_MEAN)
-        std = self.std or (own.std if own else IMAGENET_STD)
-        return Preprocess(mean, std, self.image_size, channels_last)
-
-
-class Teacher(Model):
-    """A network that teaches."""
-
-    class_map: dict[str, str | list[str]] | None = Field(
-        None, description="student class -> teacher class or classes, where they differ"
-    )
-    classes: list[str] | None = Field(None, description="its classes in order, where they differ")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of its weights")
-    channels_last: bool = Field(False, description="memory format")
-    record: bool = Field(False, description="ask once for each image and view, and remember")
-    fit: Training | None = Field(None, description="train it first, on the labelled images")
-
-    @field_validator("exits", "branches")
-    @classmethod
-    def has_none(cls, value: Any, info: ValidationInfo) -> Any:
-        if value is not None:
-            raise ValueError(f"{info.field_name} are for the student, which they teach")
-        return value
-
-
-NamedSource = Annotated[
-    Annotated[Teacher, Tag("Teacher")]
-    | Annotated[EmaSource, Tag("EmaSource")]
-    | Annotated[PastSource, Tag("PastSource")]
-    | Annotated[ViewSource, Tag("ViewSource")]
-    | Annotated[PriorSource, Tag("PriorSource")]
-    | Annotated[EnsembleSource, Tag("EnsembleSource")]
-    | Annotated[DrawnSource, Tag("DrawnSource")]
-    | Annotated[RoutedSource, Tag("RoutedSource")],
-    Discriminator(kind_of_source),
-    BeforeValidator(known_kind),
-]
-
-
-class Assistant(Model):
-    """A network between teacher and student."""
-
-    train: Training | None = Field(None, description="as the student's unless given")
+from limbeck.train.settings import Block, Training
 
 
 class Chain(Block):
@@ -277,7 +112,7 @@ class Recipe(Block):
     teach: Teach = Field(
         "each", description="of students: who is the source peers, each other or one answer of all"
     )
-    teacher: Teacher | None = None
+    teacher: Taught | None = Field(None, description="a network, or store:PATH")
     sources: dict[str, NamedSource] = Field(
         {}, description="further teachers, by the names that entries of the objective read from"
     )
@@ -316,7 +151,7 @@ class Recipe(Block):
         found = faults(self)
         if found:
             raise RecipeError(found)
-        if self.teacher is not None and self.teacher.record and self.data.views is None:
+        if self.live is not None and self.live.record and self.data.views is None:
             raise ValueError("teacher.record needs data.views, the number of recycled variations")
         if all(isinstance(term, Term) and term.balance is not None for term in self.objective):
             raise ValueError("every term has a balance and none a weight to be balanced with")
@@ -385,6 +220,11 @@ class Recipe(Block):
         """What the objective is made for."""
         branches = self.student.branches.count if self.student.branches else 2
         return Setting(self.asked, teacher, samples, self.student.exit_count or 1, branches)
+
+    @property
+    def live(self) -> Teacher | None:
+        """The teacher, if it is a network."""
+        return self.teacher if isinstance(self.teacher, Teacher) else None
 
     def teachers(self) -> dict[str, Any]:
         """The blocks of all sources by name, the teacher's first."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from limbeck.data import Images, derive
 from limbeck.errors import LimbeckError, close
 from limbeck.reader import Reader
+from limbeck.recipe.about import about_images
 from limbeck.recipe.kinds import (
     DrawnSource,
     EmaSource,
@@ -18,11 +19,15 @@ from limbeck.recipe.kinds import (
     PastSource,
     PriorSource,
     RoutedSource,
+    StoredSource,
     ViewSource,
 )
-from limbeck.recipe.schema import Recipe, Teacher
+from limbeck.recipe.networks import Teacher
+from limbeck.recipe.schema import Recipe
 from limbeck.signals import Batch, Signals
 from limbeck.sources import Drawn, Ema, Ensemble, Past, Prior, Routed, Source, View
+from limbeck.store import Store, Stored, place
+from limbeck.store.store import same_store
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 Ask = Callable[[str, Teacher], Source]
@@ -103,10 +108,19 @@ class Making:
             case DrawnSource():
                 seed = derive(self.recipe.seed, f"drawn {name}")
                 return Drawn(self.members(block.of), seed)
+            case StoredSource():
+                return self.stored(block)
             case RoutedSource():
                 domains = domains_of(block.of, self.images.classes)
                 return ByClass(dict(zip(block.of, self.members([*block.of]), strict=True)), domains)
         raise TypeError(f"{name!r} is of no kind that there is: {type(block).__name__}")
+
+    def stored(self, block: StoredSource) -> Source:
+        """A store, which must be of this recipe's images and views."""
+        store = Store(place(block.path))
+        ours = about_images(self.recipe, self.images)
+        same_store(block.path, {key: store.about.get(key) for key in ours}, ours)
+        return Stored(store)
 
     def members(self, names: Sequence[str]) -> list[Source]:
         blocks = self.recipe.teachers()

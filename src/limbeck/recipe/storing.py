@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from limbeck.recipe.labelling import BATCH, Labelling, labelling, views_of
+from limbeck.recipe.about import views_of
+from limbeck.recipe.labelling import BATCH, Labelling, labelling
 from limbeck.recipe.schema import Recipe
 from limbeck.store import Codec, Kept, Store, Writer, by_number
 from limbeck.store.errors import Error, pooled
@@ -42,9 +43,8 @@ def write_store(
 
 def label(work: Labelling, view: int, writer: Writer, ranks: Ranks) -> None:
     """Writes this rank's share of the rows of a view that are not there yet."""
-    every = np.arange(len(work.images))
-    missing = every[~writer.known(by_number(every), np.full(len(every), view))]
-    ids = torch.from_numpy(missing[ranks.rank :: ranks.world])
+    mine = np.arange(ranks.rank, len(work.images), ranks.world)
+    ids = torch.from_numpy(mine[~writer.known(by_number(mine), np.full(len(mine), view))])
     told = tqdm(
         work.answers(view, ids, list(writer.codecs)),
         f"view {view}",

@@ -17,7 +17,8 @@ from limbeck.schemes.beside import Sources
 from limbeck.schemes.checks import check_names
 
 if TYPE_CHECKING:
-    from limbeck.recipe.schema import Model, Recipe
+    from limbeck.recipe.networks import Model
+    from limbeck.recipe.schema import Recipe
 
 ENSEMBLE = "ensemble"  # what all students say together, beside them in an evaluation
 

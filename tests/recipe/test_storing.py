@@ -1,0 +1,195 @@
+"""From the command line: a teacher's answers are stored once, and train as the teacher does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+
+from limbeck.checkpoint import save_weights
+from limbeck.cli import main
+from limbeck.zoo import small_cnn
+
+GREY = {"mean": [0.13], "std": [0.31]}
+
+
+def recipe(folder: Path, **changes) -> Path:
+    """A recipe with a teacher of its own on the digits, varied in three views."""
+    weights = folder / "teacher.safetensors"
+    if not weights.exists():
+        torch.manual_seed(0)
+        save_weights(small_cnn(10, width=4, channels=1), weights)
+    options = {"width": 4, "channels": 1}
+    content = {
+        "data": {
+            "train": "digits:train",
+            "valid": "digits:valid",
+            "test": "digits:test",
+            "augment": {"crop": 2},
+            "views": 3,
+            "views_seed": 7,
+        },
+        "teacher": {
+            "model": "limbeck.zoo:small_cnn",
+            "checkpoint": str(weights),
+            "options": options,
+            **GREY,
+        },
+        "student": {"model": "limbeck.zoo:mlp", "options": {"hidden": 8}, **GREY},
+        "objective": [{"loss": "truth", "weight": 0.5}, {"loss": "kl", "weight": 0.5}],
+        "train": {"epochs": 4, "max_steps": 70, "batch_size": 64, "evaluate_every": 4},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content | changes))
+    return path
+
+
+def limbeck(*arguments, code=0):
+    result = CliRunner().invoke(main, [*map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def student(folder: Path) -> bytes:
+    return (folder / "student.safetensors").read_bytes()
+
+
+def test_a_student_from_the_store_is_the_one_with_the_teacher_to_the_byte(tmp_path):
+    """Two seeds from one store, each in another order; one of them stopped and resumed."""
+    path, store = recipe(tmp_path), tmp_path / "store"
+    told = json.loads(limbeck("store", "write", path, store, "--keep", "output=float32", "--json"))
+    assert (told["rows"], told["views"]) == (6000, [0, 1, 2])
+    taught = f"teacher=store:{store}"
+    for seed in (0, 1):
+        live, stored = tmp_path / f"live-{seed}", tmp_path / f"stored-{seed}"
+        limbeck("train", path, f"seed={seed}", "--out", live)
+        limbeck("train", path, f"seed={seed}", taught, "--out", stored)
+        assert student(stored) == student(live)
+    assert student(tmp_path / "live-0") != student(tmp_path / "live-1")
+
+
+def test_half_precision_says_how_far_it_is_off_and_verify_finds_the_same(tmp_path):
+    path, store = recipe(tmp_path), tmp_path / "store"
+    told = json.loads(limbeck("store", "write", path, store, "--json"))
+    assert told["signals"]["output"]["codec"] == {"name": "logits"}
+    assert 0 < told["error"]["output"]["max"] < 2e-3
+    assert told["error"]["output"]["kl"] < 1e-6
+    found = json.loads(limbeck("store", "verify", path, store, "--json"))
+    assert 0 < found["output"]["max"] < 2e-3
+    assert "crop 2" in limbeck("store", "info", store)
+
+
+def test_a_store_of_other_images_or_another_teacher_is_refused_with_what_differs(tmp_path):
+    path, store = recipe(tmp_path), tmp_path / "store"
+    limbeck("store", "write", path, store)
+    taught = f"teacher=store:{store}"
+    for change, told in {
+        "data.views_seed=8": "'seed': 7",
+        "data.augment.crop=1": "'crop': 2",
+        "data.views=2": "'count': 3",
+        "data.train=digits:test": "digest",
+    }.items():
+        result = CliRunner().invoke(main, ["train", str(path), taught, change, "--out", "x"])
+        assert result.exit_code == 1
+        assert "belongs to another store" in result.output
+        assert told in result.output
+        assert len(result.output.strip().splitlines()[-1]) < 600
+    other = {"teacher.options": "{width: 6, channels: 1}", "teacher.checkpoint": "null"}
+    changes = [f"{key}={value}" for key, value in other.items()]
+    for command in ("write", "verify"):
+        result = CliRunner().invoke(main, ["store", command, str(path), str(store), *changes])
+        assert result.exit_code == 1
+        assert "weights" in result.output
+
+
+def test_what_is_kept_in_part_needs_a_loss_that_takes_it(tmp_path):
+    path, store = recipe(tmp_path), tmp_path / "store"
+    limbeck("store", "write", path, store, "--keep", "output=topk,k=4")
+    taught = f"teacher=store:{store}"
+    output = CliRunner().invoke(main, ["train", str(path), taught, "--out", str(tmp_path / "a")])
+    assert output.exit_code == 1
+    assert "keeps of 'output' only ['output.index'" in output.output
+    sparse = {
+        "loss": "sparse_kl",
+        "theirs": "output.log_p",
+        "given": {"index": "teacher:output.index"},
+    }
+    terms = [{"loss": "truth", "weight": 0.5}, {**sparse, "weight": 0.5}]
+    limbeck("train", recipe(tmp_path, objective=terms), taught, "--out", tmp_path / "b")
+
+
+def test_a_store_that_was_begun_goes_on(tmp_path):
+    path, store = recipe(tmp_path), tmp_path / "store"
+    limbeck("store", "write", path, store, "--keep", "output=float32")
+    before = sorted(path.name for path in store.glob("shard-*"))
+    (store / before[-1]).unlink()
+    (store / "manifest.json").unlink()
+    limbeck("store", "write", path, store, "--keep", "output=float32")
+    told = json.loads(limbeck("store", "info", store, "--json"))
+    assert told["rows"] == 6000
+    assert before[:-1] == [name for name in before if (store / name).exists()]
+
+
+def test_a_plan_says_bytes_and_when_it_pays_and_writes_nothing(tmp_path):
+    path = recipe(tmp_path)
+    told = json.loads(limbeck("store", "plan", path, "--keep", "output=topk,k=3", "--json"))
+    assert told["rows"] == 6000
+    assert told["bytes_a_row"]["output"] == 2 + 3 * 2 + 2
+    assert told["runs"] == pytest.approx(3 / 4), "three views against four epochs"
+    assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == []
+
+
+def test_a_check_judges_what_is_stored(tmp_path):
+    path, store = recipe(tmp_path), tmp_path / "store"
+    limbeck("store", "write", path, store)
+    output = limbeck("check", path, f"teacher=store:{store}", code=3)
+    assert "the teacher's store's top-1 must be at least" in output
+    assert f"stored in {store}" in output
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        ("output=topq", "did you mean 'topk'"),
+        ("output=topk", "needs ['k'"),
+        ("output", "must be SIGNAL=CODEC"),
+        ("output=topk,k", "must be SIGNAL=CODEC"),
+        ("outptu=float32", "did you mean 'output'"),
+    ],
+)
+def test_a_wrong_codec_is_one_line(tmp_path, kept, message):
+    arguments = ["store", "write", str(recipe(tmp_path)), str(tmp_path / "s"), "--keep", kept]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_recipe_without_recycled_views_cannot_be_stored(tmp_path):
+    arguments = ["store", "write", str(recipe(tmp_path)), str(tmp_path / "s"), "data.views=null"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "data.views: a store needs the number of variations" in result.output
+
+
+@pytest.mark.slow
+def test_two_ranks_share_the_work(tmp_path):
+    path, store, alone = recipe(tmp_path), tmp_path / "store", tmp_path / "alone"
+    limbeck("store", "write", path, alone, "--keep", "output=float32")
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = ["-m", "limbeck", "store", "write", str(path), str(store), "--keep", "output=float32"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *launch, *command], env=environment, check=True, timeout=300)
+    told = [json.loads(limbeck("store", "info", place, "--json")) for place in (store, alone)]
+    assert told[0]["rows"] == told[1]["rows"] == 6000
+    assert told[0]["shards"] == 2
+    limbeck("train", path, f"teacher=store:{store}", "--out", tmp_path / "a")
+    limbeck("train", path, f"teacher=store:{alone}", "--out", tmp_path / "b")
+    assert student(tmp_path / "a") == student(tmp_path / "b")
