@@ -38,6 +38,7 @@ PLACES = {  # where a block stands in a recipe
     "EnsembleSource": "a source of kind ensemble",
     "DrawnSource": "a source of kind drawn",
     "RoutedSource": "a source of kind routed",
+    "StoredSource": "a source of kind store",
     "Branches": "student.branches",
     "Attended": "teach by attention",
     "Term": "objective",

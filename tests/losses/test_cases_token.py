@@ -39,6 +39,18 @@ def test_b028_a_truncated_divergence_is_none_and_a_bucket_is(tail: Any, figure: 
     assert losses.sparse_kl(s, t, torch.arange(5)[None], tail=tail).item() == right(0.145948641)
 
 
+@each("tail", ["bucket", "renormalise", "drop"])
+def test_fillers_count_for_nothing_wherever_they_stand(tail: Any) -> None:
+    s, t = rows([0.6, 0.35, 0.03, 0.01, 0.01]).log(), rows([0.5, 0.3]).log()
+    alone = losses.sparse_kl(s, t, torch.tensor([[1, 3]]), tail=tail)
+    filler = torch.full((1, 2), -torch.inf, dtype=t.dtype)
+    for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
+        filled = torch.cat((t, filler), -1)[:, order]
+        index = torch.tensor([[1, 3, 0, 4]])[:, order]
+        found = losses.sparse_kl(s, filled, index, tail=tail)
+        torch.testing.assert_close(found, alone)
+
+
 def test_b037_the_shorter_vocabulary_is_filled_with_zeros() -> None:
     s, t = rows([1.0, 0.0, -1.0]), rows([2.0, 0.5, 0.0, -0.5])
     assert both(losses.uld, s, t) == right(0.179672357)

@@ -92,7 +92,7 @@ def sparse_kl(
     Args:
         s: student logits (B, N, V), or (B, V).
         t: log probabilities (B, N, k) of the kept tokens under the whole of softmax(logits / T);
-            -inf fills rows that keep fewer, after the first.
+            -inf fills rows that keep fewer, but not all of a row.
         index: which tokens these are, integers (B, N, k).
         tail: `"bucket"`, `"renormalise"` or `"drop"`.
         temperature: the T > 0 that `t` was taken at; the student is softened by it too.
@@ -127,7 +127,7 @@ def sparse_kl(
         tail = "renormalise"  # nothing is left for a bucket
     filled = ready.needed(table, t > LOWEST)
     if filled is not None:
-        index = table.where(filled, index, index[..., :1])
+        index = table.where(filled, index, table.take(index, table.top(t, 1)))
     kept_s = kept(table, s / temperature, index, tail, filled)
     kept_t = table.concat([t, _rest(table, t)], -1) if tail == "bucket" else t
     items = _items(table, kept_s, kept_t, tail)
