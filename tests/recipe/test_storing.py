@@ -193,3 +193,15 @@ def test_two_ranks_share_the_work(tmp_path):
     limbeck("train", path, f"teacher=store:{store}", "--out", tmp_path / "a")
     limbeck("train", path, f"teacher=store:{alone}", "--out", tmp_path / "b")
     assert student(tmp_path / "a") == student(tmp_path / "b")
+
+
+def test_a_comparison_reads_one_store_for_all_seeds_and_arms(tmp_path):
+    path, store = recipe(tmp_path), tmp_path / "store"
+    limbeck("store", "write", path, store)
+    out = tmp_path / "compared"
+    taught = f"teacher=store:{store}"
+    told = json.loads(limbeck("compare", path, taught, "--out", out, "--seeds", "2", "--json"))
+    names = [*told["arms"]]
+    assert names == ["labels only", "hard pseudo-labels", "distilled"]
+    assert "stored in" in (out / "report.html").read_text()
+    assert not (out / "teachers").exists()

@@ -5,7 +5,7 @@ from typing import Any
 
 from limbeck.errors import LimbeckError, RecipeError, close
 from limbeck.recipe.branches import reads_branches
-from limbeck.recipe.kinds import Composed, EnsembleSource
+from limbeck.recipe.kinds import Composed, EnsembleSource, StoredSource
 from limbeck.recipe.methods import Method
 from limbeck.recipe.networks import Model, Teacher
 from limbeck.recipe.schema import Recipe
@@ -13,6 +13,7 @@ from limbeck.recipe.terms import Term
 from limbeck.recipe.text import set_value, validate
 from limbeck.recipe.whole import reads_exits
 from limbeck.schemes.taught import PEERS
+from limbeck.store import Store, place
 
 LABELS, HARD, DISTILLED = "labels only", "hard pseudo-labels", "distilled"
 DIRECT, MUTUAL, BOTH = "distilled directly", "mutual", "distilled and mutual"
@@ -118,7 +119,7 @@ def pseudo_labels(recipe: Recipe, loss: str) -> Recipe:
 
 
 def deciders(recipe: Recipe) -> list[str]:
-    """The sources that the objective reads and that are networks, or made of networks alone."""
+    """The sources that the objective reads and that are networks or whole answers of networks."""
     read = [name for entry in recipe.objective for name in entry.asks]
     return [name for name in dict.fromkeys(read) if decides(recipe, name)]
 
@@ -127,6 +128,8 @@ def decides(recipe: Recipe, name: str) -> bool:
     block = recipe.teachers().get(name)
     if isinstance(block, Composed):
         return all(decides(recipe, member) for member in block.of)
+    if isinstance(block, StoredSource):
+        return "output" in Store(place(block.path)).signals()
     return isinstance(block, Teacher)
 
 
