@@ -39,6 +39,7 @@ PLACES = {  # where a block stands in a recipe
     "DrawnSource": "a source of kind drawn",
     "RoutedSource": "a source of kind routed",
     "StoredSource": "a source of kind store",
+    "ForeignSource": "a teacher of another framework",
     "Branches": "student.branches",
     "Attended": "teach by attention",
     "Term": "objective",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data import Images, in_order, permutation
+from limbeck.foreign import Foreign
 from limbeck.models import cost, suspicious_weights
 from limbeck.signals import Batch, Signals
 from limbeck.sources import Drawn, Ema, Ensemble, Frozen, Recorded, Routed, Source
@@ -43,7 +44,7 @@ def answers_alone(source: Source) -> bool:
         return answers_alone(source.source)
     if isinstance(source, Ensemble | Routed):
         return all(map(answers_alone, source.sources))
-    return isinstance(source, Frozen) and not isinstance(source, Ema)
+    return isinstance(source, Frozen | Foreign) and not isinstance(source, Ema)
 
 
 def weighed(source: Source, images: Tensor) -> dict[str, int]:

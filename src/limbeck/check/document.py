@@ -24,7 +24,7 @@ from limbeck.check.findings import Findings
 from limbeck.check.keeping import keeping
 from limbeck.check.memory import copies_of, forget_peak, memory_rule, peak, record_bytes
 from limbeck.check.rehearsal import kept, rehearsal
-from limbeck.check.stored import judge_stored
+from limbeck.check.stored import judge_stored, scored
 from limbeck.check.terms import Lesson, breakdown, lessons, number
 from limbeck.check.timing import phases, run_time
 from limbeck.data import Images
@@ -164,8 +164,11 @@ def answer(trainer: Trainer, models: dict[str, dict[str, Any]], findings: Findin
             continue
         logits = ask(source, chosen, job)
         judged, lines = task.judge(called(name), logits, chosen)
-        models[name] |= judged
         findings.problems.extend(lines)
+        if name not in models:  # a framework's own, which cannot be weighed here
+            findings.notes.append(scored(name, judged, task, f"{len(chosen)} validation images"))
+            continue
+        models[name] |= judged
         first, own = next(iter(said.items()))
         if wrong[first] is None and logits.shape == own.shape:
             models[name]["agreement"] = agreement(task, own, logits)

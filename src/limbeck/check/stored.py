@@ -1,5 +1,8 @@
 """What a store says of training images, judged as a teacher's answers are."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -10,9 +13,7 @@ from limbeck.store import Stored, by_number
 from limbeck.tasks import Task
 
 
-def judge_stored(
-    name: str, source: Stored, images: Images, task: Task, findings: Findings
-) -> None:
+def judge_stored(name: str, source: Stored, images: Images, task: Task, findings: Findings) -> None:
     """Adds what a store scores on labelled training images in one view, or what is wrong there."""
     labelled = images.labelled
     if "output" not in source.owners or not len(labelled):
@@ -23,9 +24,11 @@ def judge_stored(
     logits = source.store.read(by_number(ids.numpy()), view, ["output"])["output"]
     judged, lines = task.judge(f"{called(name)}'s store", logits, images.subset(ids))
     findings.problems.extend(lines)
+    if not lines:
+        findings.notes.append(scored(name, judged, task, f"{len(ids)} training images"))
+
+
+def scored(name: str, judged: Mapping[str, Any], task: Task, where: str) -> str:
+    """What a teacher that is no torch module scores, in a line."""
     measure = task.headline
-    if measure.key in judged:
-        findings.notes.append(
-            f"{called(name)} is a store; its {measure.key} on {len(ids)} training images is "
-            f"{judged[measure.key]:.4g}"
-        )
+    return f"{called(name)}'s {measure.label} is {measure.shown(judged[measure.key])} on {where}"

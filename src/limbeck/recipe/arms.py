@@ -5,7 +5,7 @@ from typing import Any
 
 from limbeck.errors import LimbeckError, RecipeError, close
 from limbeck.recipe.branches import reads_branches
-from limbeck.recipe.kinds import Composed, EnsembleSource, StoredSource
+from limbeck.recipe.kinds import Composed, EnsembleSource, ForeignSource, StoredSource
 from limbeck.recipe.methods import Method
 from limbeck.recipe.networks import Model, Teacher
 from limbeck.recipe.schema import Recipe
@@ -130,7 +130,7 @@ def decides(recipe: Recipe, name: str) -> bool:
         return all(decides(recipe, member) for member in block.of)
     if isinstance(block, StoredSource):
         return "output" in Store(place(block.path)).signals()
-    return isinstance(block, Teacher)
+    return isinstance(block, Teacher | ForeignSource)
 
 
 def without_exits(recipe: Recipe) -> dict[str, Model]:

@@ -15,6 +15,7 @@ from limbeck.recipe.kinds import (
     DrawnSource,
     EmaSource,
     EnsembleSource,
+    ForeignSource,
     OfStudent,
     PastSource,
     PriorSource,
@@ -238,6 +239,8 @@ def look(block: Any, data: Data) -> tuple[Kind, str]:
             return "answer", "one of them a step"
         case RoutedSource():
             return "answer", "by the image's class"
+        case ForeignSource():
+            return "network", block.model
         case StoredSource():
             return "answer", f"stored in {block.path}"
     raise TypeError(f"{type(block).__name__} is no source")

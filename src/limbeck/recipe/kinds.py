@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from limbeck.errors import LimbeckError, close
+from limbeck.foreign.opening import TAKES
+from limbeck.foreign.spec import DType, Layout, Output
+from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from limbeck.train.settings import Block, NonNegative
 
 Below1 = Annotated[float, Field(ge=0, lt=1)]
@@ -81,6 +84,33 @@ class StoredSource(Block):
     path: str = Field(description="a folder or a URL that limbeck store write has filled")
 
 
+class ForeignSource(Block):
+    """A teacher of any framework, which says what it takes and gives."""
+
+    model: str = Field(
+        description="onnx:PATH, openvino:PATH, exported:PATH, keras:PATH, sklearn:PATH, "
+        "xgboost:PATH, flax:package.module:name, function:package.module:name"
+    )
+    output: Output | None = Field(None, description="what it answers, unless the file says so")
+    layout: Layout | None = Field(None, description="of the images that it takes")
+    dtype: DType = Field("float32", description="of the images that it takes")
+    classes: list[str] | None = Field(
+        None, description="its classes in the order of its columns; the data's unless given"
+    )
+    mean: tuple[float, ...] | None = Field(None, description="per channel, of 0..1")
+    std: tuple[float, ...] | None = Field(None, description="per channel, of 0..1")
+    image_size: PositiveInt | None = Field(None, description="what it sees, in pixels")
+    answer: str | None = Field(None, description="which of its outputs")
+    python: str | None = Field(None, description="the interpreter of keras and flax")
+    version: str | None = Field(None, description="of a flax or function teacher, for a store")
+    unsafe_pickle: bool | None = Field(None, description="run the code inside a sklearn file")
+    record: bool = Field(False, description="ask once for each image and view, and remember")
+
+    def preprocess(self) -> Preprocess:
+        """Its view of an image: ImageNet's mean and deviation unless given."""
+        return Preprocess(self.mean or IMAGENET_MEAN, self.std or IMAGENET_STD, self.image_size)
+
+
 STORE = "store:"
 KINDS: dict[str, type[Block]] = {
     "ema": EmaSource,
@@ -109,7 +139,14 @@ def kind_of_source(entry: Any) -> str:
     if not isinstance(entry, Mapping):
         return type(entry).__name__ if isinstance(entry, Block) else "Teacher"
     kind = entry.get("kind")
-    return KINDS[kind].__name__ if kind in KINDS else "Teacher"
+    if kind in KINDS:
+        return KINDS[kind].__name__
+    return "ForeignSource" if is_foreign(entry.get("model")) else "Teacher"
+
+
+def is_foreign(model: Any) -> bool:
+    """Whether a model's name is that of another framework's."""
+    return isinstance(model, str) and model.partition(":")[0] in TAKES
 
 
 def known_kind(entry: Any) -> Any:

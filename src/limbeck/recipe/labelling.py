@@ -11,8 +11,12 @@ from torch import Tensor
 from limbeck.data import ImageBatch, Images
 from limbeck.data.views import in_view
 from limbeck.errors import LimbeckError
+from limbeck.foreign import Foreign
 from limbeck.recipe.about import about_images, seed_of_views
 from limbeck.recipe.build import open_splits, teacher_source
+from limbeck.recipe.foreign import foreign_source
+from limbeck.recipe.kinds import ForeignSource
+from limbeck.recipe.networks import Teacher
 from limbeck.recipe.schema import Recipe
 from limbeck.signals import Batch, Signals
 from limbeck.sources import Source
@@ -55,19 +59,34 @@ def labelling(recipe: Recipe, name: str = "teacher") -> Labelling:
     Raises:
         LimbeckError: no such network, one that is to be trained first, or what cannot be built.
     """
-    blocks = recipe.networks()
+    blocks = {
+        key: block
+        for key, block in recipe.teachers().items()
+        if isinstance(block, Teacher | ForeignSource)
+    }
     if name not in blocks:
         raise LimbeckError(f"the networks that teach in this recipe are {[*blocks]}, got {name!r}")
     block = blocks[name].model_copy(update={"record": False})
-    if block.fit is not None:
+    if isinstance(block, Teacher) and block.fit is not None:
         raise LimbeckError(
             f"{name} is to be fitted first; train the recipe once, then name what that leaves in "
             "teacher/student.safetensors as its checkpoint instead of fit"
         )
     images = open_splits(recipe.data, recipe.seed, recipe.asked).train
+    source, told = taught(block, recipe, images, name)
+    return Labelling(recipe, images, source, {"teacher": told} | about_images(recipe, images))
+
+
+def taught(
+    block: Teacher | ForeignSource, recipe: Recipe, images: Images, name: str
+) -> tuple[Source, dict[str, Any]]:
+    """The teacher of a block, and what is to be known of it."""
+    if isinstance(block, ForeignSource):
+        source = foreign_source(block, recipe, images)
+        assert isinstance(source, Foreign)  # since it is not recorded
+        return source, source.about()
     source = teacher_source(block, recipe, images, name)
-    told = {"teacher": about_teacher(block.model_dump(mode="json"), source)}
-    return Labelling(recipe, images, source, told | about_images(recipe, images))
+    return source, about_teacher(block.model_dump(mode="json"), source)
 
 
 def about_teacher(block: Mapping[str, Any], source: Source) -> dict[str, Any]:

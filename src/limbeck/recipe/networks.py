@@ -20,6 +20,7 @@ from limbeck.recipe.kinds import (
     DrawnSource,
     EmaSource,
     EnsembleSource,
+    ForeignSource,
     PastSource,
     PriorSource,
     RoutedSource,
@@ -109,12 +110,15 @@ NamedSource = Annotated[
     | Annotated[EnsembleSource, Tag("EnsembleSource")]
     | Annotated[DrawnSource, Tag("DrawnSource")]
     | Annotated[RoutedSource, Tag("RoutedSource")]
-    | Annotated[StoredSource, Tag("StoredSource")],
+    | Annotated[StoredSource, Tag("StoredSource")]
+    | Annotated[ForeignSource, Tag("ForeignSource")],
     Discriminator(kind_of_source),
     BeforeValidator(known_kind),
 ]
 Taught = Annotated[
-    Annotated[Teacher, Tag("Teacher")] | Annotated[StoredSource, Tag("StoredSource")],
+    Annotated[Teacher, Tag("Teacher")]
+    | Annotated[StoredSource, Tag("StoredSource")]
+    | Annotated[ForeignSource, Tag("ForeignSource")],
     Discriminator(kind_of_source),
     BeforeValidator(network_or_store),
 ]

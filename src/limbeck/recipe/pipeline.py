@@ -17,6 +17,7 @@ from limbeck.compare import Runner, compare, finished, slug
 from limbeck.data import derive
 from limbeck.errors import RecipeError
 from limbeck.evaluate import evaluate
+from limbeck.foreign import Foreign
 from limbeck.reader import Answer
 from limbeck.recipe.arms import LABELS, arms_of, chosen, subject_of
 from limbeck.recipe.build import Built, assemble, doubts, open_run
@@ -340,9 +341,11 @@ def fingerprint(built: Built, name: str) -> str:
     data = recipe.data
     images: tuple[Any, ...] = (data.train, data.valid, data.root, data.image_size, data.augment)
     images += (data.views,) if data.strong is None else (data.views, data.strong)
-    block = recipe.networks()[name]
-    digest = hashlib.sha256(repr((recipe.seed, images, block)).encode())
-    for module in built.distiller.sources[name].modules():
+    source = recorded(built)[name].source
+    about = source.about() if isinstance(source, Foreign) else None
+    block = recipe.teachers()[name]
+    digest = hashlib.sha256(repr((recipe.seed, images, block, about)).encode())
+    for module in source.modules():
         for value in module.state_dict().values():
             digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -21,6 +21,7 @@ from limbeck.errors import RecipeError, close
 from limbeck.objective import Objective, Sum
 from limbeck.recipe.attention import Teach
 from limbeck.recipe.images import Data
+from limbeck.recipe.kinds import ForeignSource
 from limbeck.recipe.methods import Method
 from limbeck.recipe.networks import Assistant, Model, NamedSource, Taught, Teacher
 from limbeck.recipe.setting import Setting
@@ -112,7 +113,7 @@ class Recipe(Block):
     teach: Teach = Field(
         "each", description="of students: who is the source peers, each other or one answer of all"
     )
-    teacher: Taught | None = Field(None, description="a network, or store:PATH")
+    teacher: Taught | None = Field(None, description="a network of any framework, or store:PATH")
     sources: dict[str, NamedSource] = Field(
         {}, description="further teachers, by the names that entries of the objective read from"
     )
@@ -151,7 +152,8 @@ class Recipe(Block):
         found = faults(self)
         if found:
             raise RecipeError(found)
-        if self.live is not None and self.live.record and self.data.views is None:
+        records = isinstance(self.teacher, Teacher | ForeignSource) and self.teacher.record
+        if records and self.data.views is None:
             raise ValueError("teacher.record needs data.views, the number of recycled variations")
         if all(isinstance(term, Term) and term.balance is not None for term in self.objective):
             raise ValueError("every term has a balance and none a weight to be balanced with")

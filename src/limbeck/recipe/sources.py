@@ -11,10 +11,12 @@ from limbeck.data import Images, derive
 from limbeck.errors import LimbeckError, close
 from limbeck.reader import Reader
 from limbeck.recipe.about import about_images
+from limbeck.recipe.foreign import foreign_source
 from limbeck.recipe.kinds import (
     DrawnSource,
     EmaSource,
     EnsembleSource,
+    ForeignSource,
     OfStudent,
     PastSource,
     PriorSource,
@@ -108,6 +110,8 @@ class Making:
             case DrawnSource():
                 seed = derive(self.recipe.seed, f"drawn {name}")
                 return Drawn(self.members(block.of), seed)
+            case ForeignSource():
+                return foreign_source(block, self.recipe, self.images)
             case StoredSource():
                 return self.stored(block)
             case RoutedSource():
