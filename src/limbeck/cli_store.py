@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from limbeck.cli_parts import command, json_option, overrides_argument, recipe_argument
+from limbeck.cli_parts import FILE, command, json_option, overrides_argument, recipe_argument
 from limbeck.errors import LimbeckError
 
 where_argument = click.argument("where")
@@ -54,6 +54,46 @@ def write(
     found = write_store(read(recipe, overrides), place(where), codecs(kept), teacher)
     if found is not None:
         tell(summary(found).document(), as_json)
+
+
+@store.command()
+@click.argument("texts", type=FILE)
+@where_argument
+@click.option("--url", required=True, help="Of an OpenAI-compatible server, without /v1.")
+@click.option("--vocabulary", type=click.IntRange(min=2), required=True, help="Tokens there are.")
+@click.option("--top", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--model", help="Name at the server; its only one unless given.")
+@click.option("--key", envvar="LIMBECK_API_KEY", help="Or in LIMBECK_API_KEY.")
+@click.option("--tokenizer", help="A word for the tokenizer, kept and compared.")
+@json_option
+@command
+def texts(
+    texts: Path,
+    where: str,
+    url: str,
+    vocabulary: int,
+    top: int,
+    model: str | None,
+    key: str | None,
+    tokenizer: str | None,
+    as_json: bool,
+) -> None:
+    """Ask a language model behind a server about TEXTS, a line {"input_ids": [...]} each."""
+    from limbeck.foreign.http import label_file
+    from limbeck.store import Store, place, summary
+
+    to = place(where)
+    label_file(
+        url,
+        texts,
+        to,
+        vocabulary=vocabulary,
+        k=top,
+        model=model,
+        key=key,
+        tokenizer=tokenizer,
+    )
+    tell(summary(Store(to)).document(), as_json)
 
 
 @store.command()
