@@ -42,7 +42,7 @@ $(READY): pyproject.toml
 
 $(FRAMEWORKS)/.ready: $(READY)
 	$(PYTHON) -m venv $(FRAMEWORKS)
-	$(FRAMEWORKS)/bin/pip install -q -e '.[vision,digits,onnx,openvino,sklearn,xgboost,frameworks,jax,tensorflow]' hypothesis
+	$(FRAMEWORKS)/bin/pip install -q -e '.[vision,digits,onnx,openvino,sklearn,xgboost,frameworks,jax,tensorflow,remote]' hypothesis 'moto[server]' s3fs
 	touch $@
 
 clean:

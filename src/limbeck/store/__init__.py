@@ -10,6 +10,7 @@ from limbeck.store.place import place as place
 from limbeck.store.store import Store as Store
 from limbeck.store.stored import Stored as Stored
 from limbeck.store.upkeep import Summary as Summary
+from limbeck.store.upkeep import damaged as damaged
 from limbeck.store.upkeep import merge as merge
 from limbeck.store.upkeep import prune as prune
 from limbeck.store.upkeep import summary as summary
