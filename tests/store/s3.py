@@ -1,4 +1,4 @@
-"""A store in a bucket of a real S3-compatible server on loopback; tests/store/test_remote.py runs it.
+"""A store in a bucket of an S3-compatible server on loopback; tests/store/test_remote.py runs it.
 
 Prints what it found as one JSON document.
 """
