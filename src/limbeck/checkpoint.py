@@ -132,6 +132,11 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
             raise LimbeckError(
                 f"{name} must be a tensor to be kept as weights, got {type(value).__name__}"
             )
+        if hasattr(value, "full_tensor"):
+            raise LimbeckError(
+                f"{name} is in parts on several ranks, which one rank cannot put together; call "
+                "full_tensor() of every tensor on all ranks, then save or load on the first"
+            )
     return state
 
 

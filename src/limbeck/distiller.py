@@ -1,11 +1,12 @@
 """The distiller: a student, its sources and its objective in one module."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from limbeck.dials import Dial
 from limbeck.errors import LimbeckError, close
@@ -142,6 +143,7 @@ class Distiller(nn.Module):
                     "wrap the distiller in DDP instead"
                 )
         for name, models in teachers.items():
+            check_whole(name, models)
             if any(plain(model) is self.student for model in models):
                 raise LimbeckError(
                     f"source {name!r} is the student itself: no gradient would reach the student; "
@@ -349,6 +351,17 @@ class Distiller(nn.Module):
                 if there not in (here, torch.device("meta")):
                     source.to(there)
         return self
+
+
+def check_whole(source: str, models: Iterable[nn.Module]) -> None:
+    """Refuses a teacher that another engine holds in parts, as ZeRO-3 does what it initialises."""
+    for name, weight in (pair for model in models for pair in model.named_parameters()):
+        if not is_lazy(weight) and (weight.numel() == 0 or weight.is_meta):
+            raise LimbeckError(
+                f"{name} of source {source!r} must hold values, got none of shape "
+                f"{tuple(weight.shape)}: weights that an engine such as ZeRO-3 holds in parts, or "
+                "that were never loaded; build the teacher outside of the engine's init context"
+            )
 
 
 def total(parts: Mapping[str, Tensor]) -> Tensor:

@@ -1,4 +1,6 @@
-"""What memories of samples need of the other ranks."""
+"""What ranks tell one another: rows, and the values of the first."""
+
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
@@ -33,3 +35,16 @@ def exchanged(x: Tensor) -> list[Tensor]:
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, x)
     return parts
+
+
+@torch.no_grad()
+def agree(tensors: Iterable[Tensor]) -> None:
+    """Gives all ranks the values of the first one, in place; of one device, and in one message."""
+    found = [x for x in tensors if x.numel()]
+    if not found or not several_ranks():
+        return
+    bits = [x.detach().contiguous().reshape(-1).view(torch.uint8) for x in found]
+    flat = torch.cat(bits)
+    dist.broadcast(flat, 0)
+    for x, told in zip(found, flat.split([len(b) for b in bits]), strict=True):
+        x.copy_(told.clone().view(x.dtype).view(x.shape))

@@ -17,6 +17,7 @@ from torch import Tensor
 from limbeck.evaluate import speed
 from limbeck.recipe import Recipe, run
 from limbeck.train.loop import Trainer
+from limbeck.train.watch import held
 
 FORKS = multiprocessing.get_context("forkserver")  # what is loaded once serves all of its processes
 SECONDS = 300  # after which a process hangs
@@ -76,7 +77,7 @@ def until_killed(log: Path, recipe: Recipe, folder: Path, before: int) -> None:
 
 
 def ranked(recipe: Recipe, folder: Path, world: int = 2) -> list[dict[str, Tensor]]:
-    """Trains on several ranks, as torchrun would; the parameters with which each of them ends."""
+    """Trains on several ranks, as torchrun would; what each then holds of the parameters."""
     port = free_port()
     found = [folder.with_suffix(f".{rank}") for rank in range(world)]
     processes = [
@@ -102,7 +103,8 @@ def as_rank(path: Path, recipe: Recipe, folder: Path, rank: int, world: int, por
 
     Trainer.fit = kept
     alone(path, recipe, folder)
-    torch.save(dict(trainers[-1].distiller.named_parameters()), path)
+    parameters = trainers[-1].distiller.named_parameters()
+    torch.save({name: held(each) for name, each in parameters}, path)
 
 
 def alone(log: Path, recipe: Recipe, folder: Path) -> None:

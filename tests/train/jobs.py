@@ -76,6 +76,16 @@ def distiller(
     return Distiller(reader, {"teacher": frozen}, objective)
 
 
+def doubled(objective: Objective, student: nn.Module) -> Distiller:
+    """Everything in float64."""
+
+    def view(pixels: Tensor) -> Tensor:
+        return VIEW(pixels).double()
+
+    teacher = Frozen(net(6, seed=1, norm=True).double(), inputs=view)
+    return Distiller(Reader(student.double(), inputs=view), {"teacher": teacher}, objective)
+
+
 def loader(data: Images | None = None, batch_size: int = 6, **more: Any) -> Loader:
     given = {"seed": 0, "augment": Augment(crop=1, flip=True), **more}
     return Loader(images() if data is None else data, batch_size, **given)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.train.jobs import (
-    VIEW,
+    doubled,
     equal,
     hint,
     images,
@@ -23,24 +23,13 @@ from tests.train.jobs import (
     timeless,
     weights,
 )
-from torch import Tensor, nn
 
-from limbeck import Distiller, Frozen, Match, Objective, Reader, losses, truth
+from limbeck import Match, Objective, losses, truth
 from limbeck.data import Mix
 from limbeck.train import train
 
 each = pytest.mark.parametrize
 UNEVEN = (0, 1, 2, 3, 4, 5, 6, 9, 14, 15, 20)
-
-
-def doubled(objective: Objective, student: nn.Module) -> Distiller:
-    """Everything in float64."""
-
-    def view(pixels: Tensor) -> Tensor:
-        return VIEW(pixels).double()
-
-    teacher = Frozen(net(6, seed=1, norm=True).double(), inputs=view)
-    return Distiller(Reader(student.double(), inputs=view), {"teacher": teacher}, objective)
 
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {

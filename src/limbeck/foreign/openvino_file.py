@@ -56,13 +56,9 @@ class OpenVinoFile(Runner):
     def __init__(self, path: Path, answer: str | None) -> None:
         library = need("openvino", "openvino")
         self.version = library.__version__
-        config = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
-        }
         self.path, self.name = path, f"openvino:{path}"
         try:
-            self.model = library.Core().compile_model(str(path), "CPU", config)
+            self.model = library.Core().compile_model(str(path), "CPU", setting("f32"))
         except RuntimeError as error:
             raise LimbeckError(f"{path} cannot be run: {first_line(error)}") from error
         if len(self.model.inputs) != 1:
@@ -90,6 +86,14 @@ class OpenVinoFile(Runner):
             "answer": self.answer,
             "openvino": self.version,
         }
+
+
+def setting(precision: str) -> dict[str, str]:
+    """How OpenVINO compiles: in this precision, with as many threads as torch."""
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
+    }
 
 
 def shape_of(taken: Any) -> tuple[int | None, ...] | None:

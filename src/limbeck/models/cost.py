@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.modes import eagerly, evaluating
+from limbeck.taps import plain
 
 log = logging.getLogger("limbeck")
 
@@ -19,12 +20,13 @@ def cost(model: nn.Module, example: Tensor) -> dict[str, int]:
 
     A multiply-add counts as two operations (ResNet-18 at 224 px: 3.6e9); only matrix products,
     convolutions and attention count. `example` (B, ...) is what the model takes; the model runs
-    once in eval mode, and its state and modes stay as they are.
+    once in eval mode, and its state and modes stay as they are. What compiles it is looked through.
 
     Example:
         >>> cost(nn.Linear(4, 3), torch.zeros(2, 4))
         {'parameters': 15, 'flops': 24, 'bytes': 60}
     """
+    model = plain(model)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), evaluating(model), eagerly(), unfused_attention(), counter:
         model(example)

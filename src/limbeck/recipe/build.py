@@ -30,6 +30,7 @@ from limbeck.recipe.branches import with_branches
 from limbeck.recipe.exits import with_exits
 from limbeck.recipe.images import Data
 from limbeck.recipe.networks import Model, Teacher
+from limbeck.recipe.optimizing import device_of, optimised
 from limbeck.recipe.schema import Recipe
 from limbeck.recipe.sources import sources_of, sources_of_each
 from limbeck.recipe.students import mutual, readers_of
@@ -44,8 +45,6 @@ from limbeck.train.ranks import Ranks
 from limbeck.train.run import Run
 
 log = logging.getLogger("limbeck")
-SAMPLE = 64  # images on which a reduced precision is measured
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -85,15 +84,6 @@ def open_splits(data: Data, seed: int, task: Task = CLASSIFICATION) -> Splits:
     if data.labels is not None:
         train = withhold(train, data.labels, seed if data.labels_seed is None else data.labels_seed)
     return Splits(train, valid, test)
-
-
-def device_of(settings: Training, ranks: Ranks) -> torch.device:
-    """The device that the settings name for this rank."""
-    if settings.device != "auto":
-        return torch.device(settings.device)
-    if torch.cuda.is_available():
-        return torch.device("cuda", ranks.local)
-    return torch.device("cpu")
 
 
 def network(model: Model, classes: int, seed: int) -> nn.Module:
@@ -146,10 +136,12 @@ def teacher_source(block: Teacher, recipe: Recipe, images: Images, name: str = "
     reason = suspicious_weights(made)
     if reason:
         raise LimbeckError(f"the teacher's weights must be trained ones, but {reason}")
+    faster = optimised(made, block, view, images, recipe)
     source: Source = Frozen(
-        precise(made, block, view, images),
+        faster.model,
         inputs=view,
         names={"output": lambda s: mapped(s["output"])} if mapped else None,
+        hidden=faster.hidden,
     )
     if block.record and recipe.data.views is not None:
         source = Recorded(source, samples=len(images), views=recipe.data.views)
@@ -201,22 +193,6 @@ def outputs(model: nn.Module, view: Preprocess, images: Images) -> int:
             "that does and name that: package.module:factory"
         )
     return logits.shape[1]
-
-
-def precise(model: nn.Module, block: Teacher, view: Preprocess, images: Images) -> nn.Module:
-    """The teacher in the precision and memory format that the recipe asks; logs what that costs."""
-    if block.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    if block.precision == "float32":
-        return model
-    inputs = view(images.fetch(torch.arange(min(len(images), SAMPLE))))
-    with torch.no_grad(), evaluating(model):
-        exact = model(inputs)
-        model.to(DTYPES[block.precision])
-        error = model(inputs.to(DTYPES[block.precision])).float() - exact
-    worst = float(error.abs().max() / exact.std())
-    log.info("teacher in %s: largest logit error %.3g standard deviations", block.precision, worst)
-    return model
 
 
 def loader_of(recipe: Recipe, images: Images, ranks: Ranks, settings: Training) -> Loader:

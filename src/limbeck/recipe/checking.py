@@ -12,6 +12,7 @@ from limbeck.recipe.build import Built, Splits, assemble, doubts, teacher_source
 from limbeck.recipe.chains import Link, links, named, quiet
 from limbeck.recipe.graph import graph_of
 from limbeck.recipe.networks import Teacher
+from limbeck.recipe.optimizing import whole
 from limbeck.recipe.pipeline import fitting
 from limbeck.recipe.schema import Dense, Recipe
 from limbeck.sources import Source
@@ -100,12 +101,13 @@ def origin(block: Teacher) -> str:
 
 
 def exact(built: Built, splits: Splits) -> Source | None:
-    """The teacher in float32, where it runs in less and is not to be trained first."""
+    """The teacher as it is, where it is made faster and is not to be trained first."""
     block = built.recipe.live
-    if block is None or block.fit is not None or block.precision == "float32":
+    if block is None or block.fit is not None or whole(block) == block:
         return None
-    whole = block.model_copy(update={"precision": "float32", "record": False})
-    return teacher_source(whole, built.recipe, splits.train)
+    return teacher_source(
+        whole(block).model_copy(update={"record": False}), built.recipe, splits.train
+    )
 
 
 def all_heard(recipe: Recipe) -> Recipe:

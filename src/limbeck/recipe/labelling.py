@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limbeck.data import ImageBatch, Images
 from limbeck.data.views import in_view
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, need
 from limbeck.foreign import Foreign
 from limbeck.recipe.about import about_images, seed_of_views
 from limbeck.recipe.build import open_splits, teacher_source
@@ -90,11 +90,27 @@ def taught(
 
 
 def about_teacher(block: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    """Which teacher it is: its model, a hash of its weights, how it sees an image."""
+    """Which teacher it is: its model, a hash of its weights, how it sees an image, what runs it."""
     weights = hashlib.sha256()
     for module in source.modules():
         for key, value in sorted(module.state_dict().items()):
             weights.update(key.encode())
             weights.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     told = ("model", "precision", "mean", "std", "image_size", "class_map")
-    return {"weights": weights.hexdigest()[:16], **{key: block[key] for key in told}}
+    faster = {"optimize": ran(block["optimize"])} if block["optimize"] else {}
+    return {"weights": weights.hexdigest()[:16], **{key: block[key] for key in told}, **faster}
+
+
+def ran(optimize: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a teacher's optimisation its answers depend on, versions of what compiles included.
+
+    >>> ran({"fold_bn": True, "int8": False, "engine": "torch", "loses": 0.1})
+    {'fold_bn': True, 'int8': False, 'engine': 'torch'}
+    """
+    told = {key: optimize[key] for key in ("fold_bn", "int8", "engine")}
+    match optimize["engine"]:
+        case "compile":
+            return told | {"torch": torch.__version__}
+        case "openvino":
+            return told | {"openvino": need("openvino", "openvino").__version__}
+    return told

@@ -11,6 +11,7 @@ from pydantic import (
     Tag,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -30,7 +31,7 @@ from limbeck.recipe.kinds import (
     known_kind,
     network_or_store,
 )
-from limbeck.train.settings import Block, Training
+from limbeck.train.settings import Block, Fraction, Training
 
 
 class Model(Block):
@@ -75,6 +76,25 @@ class Model(Block):
         return Preprocess(mean, std, self.image_size, channels_last)
 
 
+class Optimize(Block):
+    """How a teacher is made faster: batch norms, then integers, its precision, its engine."""
+
+    fold_bn: bool = Field(False, description="batch norms become part of convolutions before them")
+    int8: bool = Field(False, description="linear layers compute in 8-bit integers, on the CPU")
+    engine: Literal["torch", "compile", "openvino"] = Field(
+        "torch", description="what runs it: torch as it is, torch.compile, OpenVINO on the CPU"
+    )
+    loses: Fraction = Field(
+        0.02, description="share of images that it may see otherwise than the exact teacher"
+    )
+
+    @model_validator(mode="after")
+    def fits(self) -> "Optimize":
+        if self.int8 and self.engine == "openvino":
+            raise ValueError("int8 layers are torch's; leave out int8, or engine: openvino")
+        return self
+
+
 class Teacher(Model):
     """A network that teaches."""
 
@@ -84,6 +104,7 @@ class Teacher(Model):
     classes: list[str] | None = Field(None, description="its classes in order, where they differ")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of its weights")
     channels_last: bool = Field(False, description="memory format")
+    optimize: Optimize | None = None
     record: bool = Field(False, description="ask once for each image and view, and remember")
     fit: Training | None = Field(None, description="train it first, on the labelled images")
 
@@ -93,6 +114,12 @@ class Teacher(Model):
         if value is not None:
             raise ValueError(f"{info.field_name} are for the student, which they teach")
         return value
+
+    @model_validator(mode="after")
+    def one_format(self) -> "Teacher":
+        if self.channels_last and self.optimize and self.optimize.engine == "openvino":
+            raise ValueError("OpenVINO has formats of its own; leave out channels_last")
+        return self
 
 
 class Assistant(Model):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -34,6 +35,7 @@ from limbeck.sources import Ensemble, Frozen, Recorded
 from limbeck.trackers import read_lines
 from limbeck.train import train
 from limbeck.train.ranks import Ranks, joined
+from limbeck.train.run import restarted
 
 log = logging.getLogger("limbeck")
 
@@ -56,8 +58,7 @@ def run(
     if recipe.chain is not None:
         return run_chain(recipe, folder, resume=resume, overwrite=overwrite)
     with joined() as ranks:
-        if resume:
-            same_recipe(recipe, folder)
+        resume = same_run(recipe, folder, ranks, resume=resume, overwrite=overwrite)
         built = assemble(recipe, ranks)
         if recipe.live is not None and recipe.live.fit is not None:
             built.rehearse()
@@ -69,7 +70,8 @@ def run(
             if fitted is not recipe:
                 built = assemble(fitted, ranks, built.splits)
             recalled(built, record)
-            student = train(built.job(opened, ranks), resume=resume and opened.last.exists())
+            begun = resume and ranks.from_first(opened.last.exists)
+            student = train(built.job(opened, ranks), resume=begun)
             remember(built, record)
             return assess(built, student, folder) if ranks.first else {}
 
@@ -80,8 +82,7 @@ def run_chain(recipe: Recipe, folder: Path, *, resume: bool, overwrite: bool) ->
     All are put together before the first is trained; one that is finished is not trained again.
     """
     with joined() as ranks:
-        if resume:
-            same_recipe(recipe, folder)
+        resume = same_run(recipe, folder, ranks, resume=resume, overwrite=overwrite)
         found = rehearse(recipe, ranks)
         for doubt in found if ranks.first else []:
             log.warning(doubt)
@@ -94,7 +95,8 @@ def run_chain(recipe: Recipe, folder: Path, *, resume: bool, overwrite: bool) ->
                     bring(link, ranks)
             log.info("%s, taught by %s", last.name, " and ".join(last.stage.teachers))
             built = assemble(last.recipe, ranks)
-            student = train(built.job(opened, ranks), resume=resume and opened.last.exists())
+            begun = resume and ranks.from_first(opened.last.exists)
+            student = train(built.job(opened, ranks), resume=begun)
             if not ranks.first:
                 return {}
             document = assess(assemble(direct(fitted), ranks, built.splits), student, folder)
@@ -119,6 +121,23 @@ def bring(link: Link, ranks: Ranks) -> None:
         if ranks.first:
             assess(built, student, folder)
     ranks.wait()
+
+
+def same_run(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool, overwrite: bool) -> bool:
+    """Whether to go on with the folder's run: on request, or since torchrun started this anew.
+
+    Raises:
+        RecipeError: it is another recipe's.
+    """
+
+    def going_on() -> bool:
+        failed = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        on = resume or ((failed or not overwrite) and restarted(folder))
+        if on:
+            same_recipe(recipe, folder)
+        return on
+
+    return ranks.from_first(going_on)
 
 
 def same_recipe(recipe: Recipe, folder: Path) -> None:
@@ -224,7 +243,9 @@ def assess(built: Built, student: nn.Module, folder: Path) -> dict[str, Any]:
     """Evaluates a run's last student on the test images, beside its teacher; of several, all."""
     recipe = built.recipe
     if recipe.students is not None:
-        document = assess_students(built, folder, teacher_view(built))
+        parts = recipe.train.parallel == "fsdp"  # of which one rank has no whole student
+        whole = assemble(recipe, Ranks(), built.splits) if parts else built
+        document = assess_students(whole, folder, teacher_view(built))
     else:
         document = evaluate(
             student,

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.errors import LimbeckError
 from limbeck.reader import Reader, Signal
 from limbeck.signals import Batch, Signals
 from limbeck.sources.source import Source
@@ -19,6 +20,10 @@ class Frozen(Source):
             or counted, and follows device moves alone.
         inputs: what the teacher does to the batch's inputs (normalisation, size, a field).
         names: signal names of its own, as for `Reader`.
+        hidden: modules that do not give what they did, by path, each with the reason.
+
+    Raises:
+        LimbeckError: of `check`, for a signal of a hidden module.
 
     Example:
         >>> teacher = Frozen(nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.5)))
@@ -34,7 +39,9 @@ class Frozen(Source):
         *,
         inputs: Callable[[Any], Any] | None = None,
         names: Mapping[str, Signal] | None = None,
+        hidden: Mapping[str, str] | None = None,
     ) -> None:
+        self.hidden = dict(hidden or {})
         self.reader = Reader(model, inputs=inputs, names=names)
         self.model = model
         self.parts = list(model.modules())
@@ -65,7 +72,9 @@ class Frozen(Source):
                 part.training = False
 
     def check(self, wants: Sequence[str]) -> None:
-        self.reader.attach(wants)
+        for tap in self.reader.attach(wants).taps:
+            if tap.path in self.hidden:
+                raise LimbeckError(f"{tap.name!r} {self.hidden[tap.path]}")
 
     def modules(self) -> list[nn.Module]:
         return [self.model]

@@ -6,28 +6,35 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from limbeck.averages import Average
+from limbeck.checkpoint import few
 from limbeck.data import ImageBatch, Images, Loader, derive, in_order
 from limbeck.distiller import Distiller
 from limbeck.errors import LimbeckError
 from limbeck.exits import without
+from limbeck.ranks import agree
 from limbeck.schemes import Mutual
 from limbeck.signals import Step
 from limbeck.tasks import CLASSIFICATION, Task
 from limbeck.tasks.task import predictions
+from limbeck.train import shards
 from limbeck.train.interrupts import Interrupts
 from limbeck.train.optim import optimizer_for, rate, set_rate
 from limbeck.train.progress import Progress
 from limbeck.train.ranks import Ranks
 from limbeck.train.run import Run
 from limbeck.train.settings import Training
+from limbeck.train.sharding import shard
 from limbeck.train.watch import Watch, check_weights
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 MOST_BATCHES, EVALUATED = 32, 256
@@ -101,23 +108,24 @@ class Trainer:
         self.best = -1.0 if job.task.headline.higher else math.inf
         self.distiller = job.distiller.to(job.device)
         self.students = self.distiller.students
-        if self.settings.channels_last:
+        self.sharded = self.settings.parallel == "fsdp" and job.ranks.world > 1
+        if self.settings.channels_last and not self.sharded:  # of whose parts FSDP2 has one order
             for student in self.students.values():
                 student.to(memory_format=torch.channels_last)
         self.prepare()
+        decay = self.settings.ema
+        self.averages = {n: Average(s, decay) for n, s in self.students.items() if decay}
+        parts = self.students if self.sharded and not decay else {}
+        self.copies = {name: Average(student, 0.0) for name, student in parts.items()}
+        if self.settings.compile:
+            for student in self.students.values():
+                student.compile()
+        self.wrapped = self.wrap()
         students = nn.ModuleList(self.students.values())
         self.optimizer = optimizer_for(students, self.distiller.objective, self.settings)
         self.scaler = torch.amp.GradScaler(
             job.device.type, enabled=self.settings.precision == "float16"
         )
-        decay = self.settings.ema
-        self.averages = {n: Average(s, decay) for n, s in self.students.items() if decay}
-        if self.settings.compile:
-            for student in self.students.values():
-                student.compile()
-        self.wrapped: nn.Module = self.distiller
-        if job.ranks.world > 1:
-            self.wrapped = DistributedDataParallel(self.distiller)
         self.total = self.settings.epochs * len(job.loader)
         if self.settings.max_steps is not None:
             self.total = min(self.total, self.settings.max_steps)
@@ -128,6 +136,16 @@ class Trainer:
         """Sizes the projectors, their weights drawn from the seed, and balances terms."""
         torch.manual_seed(derive(self.job.seed, "projectors"))
         prepare(self.distiller, self.job.loader, self.job.device, self.job.task)
+
+    def wrap(self) -> nn.Module:
+        """What a step calls: the distiller, which several ranks share or hold in parts."""
+        world = self.job.ranks.world
+        if self.sharded:
+            shard(self.distiller, self.settings.shard, world)
+        if world == 1 or self.sharded:
+            return self.distiller
+        unused = self.settings.find_unused
+        return DistributedDataParallel(self.distiller, find_unused_parameters=unused)
 
     def fit(self) -> None:
         job, steps = self.job, len(self.job.loader)
@@ -204,6 +222,8 @@ class Trainer:
 
     def synchronised(self, last: bool) -> AbstractContextManager[None]:
         """Ranks exchange gradients with the last piece alone."""
+        if self.sharded:
+            cast("FSDPModule", self.distiller).set_requires_gradient_sync(last)
         if isinstance(self.wrapped, DistributedDataParallel) and not last:
             return self.wrapped.no_sync()
         return nullcontext()
@@ -214,6 +234,7 @@ class Trainer:
 
     def apply(self) -> None:
         """Clips, steps, clears, averages."""
+        self.check_reached()
         if self.settings.clip is not None:
             self.scaler.unscale_(self.optimizer)
             for owner in self.owners():
@@ -221,8 +242,22 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
+        if self.sharded:
+            agree(self.distiller.buffers())
         for name, average in self.averages.items():
             average.update(self.students[name])
+
+    def check_reached(self) -> None:
+        """Refuses weights that no loss reached: DDP waits for them, and exchanges no others."""
+        if not isinstance(self.wrapped, DistributedDataParallel) or self.settings.find_unused:
+            return
+        named = self.distiller.named_parameters()
+        lost = [name for name, p in named if p.requires_grad and p.grad is None]
+        if lost:
+            raise LimbeckError(
+                f"no loss of step {self.step} reaches {few(lost)}, for which DDP waits; set "
+                "train.find_unused: true, or train in one process or with parallel: fsdp"
+            )
 
     def owners(self) -> list[nn.Module]:
         """What has a gradient of its own: of several students each, with its projectors."""
@@ -245,7 +280,7 @@ class Trainer:
         due = settings.save_every is not None and self.step % settings.save_every == 0
         if ended or due or interrupted:
             watch.check()
-            check_weights(self.distiller, self.step)
+            check_weights(self.distiller, self.step, self.job.ranks)
             self.save()
         stop(interrupted)
 
@@ -280,63 +315,91 @@ class Trainer:
 
     def evaluate(self, epoch: int) -> None:
         """Scores each student on the validation images; the first one's best is kept."""
-        if self.job.valid is None or not self.job.ranks.first:
+        if self.job.valid is None:
+            return
+        models = {name: self.shipped(name) for name in self.students}
+        if not self.job.ranks.first:
             return
         at = {"kind": "eval", "step": self.step, "epoch": epoch}
-        for i, name in enumerate(self.students):
-            scores = self.scores(name, self.job.valid)
+        for i, (name, model) in enumerate(models.items()):
+            scores = self.scores(name, model, self.job.valid)
             who = {"student": name} if len(self.students) > 1 else {}
             self.job.run.write({**at, **who, **scores, "split": "valid"})
             if i == 0:
-                self.keep_best(scores)
+                self.keep_best(scores, model)
 
-    def scores(self, name: str, images: Images) -> dict[str, float | None]:
+    def scores(self, name: str, model: nn.Module, images: Images) -> dict[str, float | None]:
         """What a student scores."""
         job, adapt = self.job, self.distiller.readers[name].adapt
-        answers = predictions(self.shipped(name), adapt, images, workers=job.workers)
+        answers = predictions(model, adapt, images, workers=job.workers)
         return job.task.watched(answers, images.classes)
 
-    def keep_best(self, scores: Mapping[str, float | None]) -> None:
+    def keep_best(self, scores: Mapping[str, float | None], model: nn.Module) -> None:
         """Keeps the first student beside the last if it never was better."""
         measure = self.job.task.headline
         score = scores[measure.key]
         if score is not None and measure.sign * (score - self.best) > 0:
             self.best = score
-            self.job.run.save_best(self.shipped())
+            self.job.run.save_best(model)
 
     def shipped(self, name: str = "") -> nn.Module:
-        """A student as it is evaluated and kept: its average where there is one; else the first."""
+        """A student as it is evaluated and kept: its average where there is one; else the first.
+
+        What the ranks hold in parts is put together, by all of them.
+        """
         name = name or next(iter(self.students))
-        return without(self.averages[name].model if self.averages else self.students[name])
+        if name in self.copies:
+            self.copies[name].update(self.students[name])
+        whole = (self.averages | self.copies).get(name)
+        return without(self.students[name] if whole is None else whole.model)
 
     def save(self) -> None:
-        if self.job.ranks.first:
-            peers = {name: self.shipped(name) for name in self.students}
-            self.job.run.save(self.state(), self.shipped(), peers if len(peers) > 1 else {})
-        self.job.ranks.wait()
+        """The students and the state, which comes last; of a sharded training after its parts."""
+        run, ranks = self.job.run, self.job.ranks
+        peers = {name: self.shipped(name) for name in self.students}
+        state = self.state()
+        if self.settings.parallel == "fsdp":
+            tensors = shards.tensors_of(self.distiller, self.optimizer)
+            state["shards"] = shards.save(tensors, run.shards(self.step), ranks)
+        if ranks.first:
+            run.save(state, next(iter(peers.values())), peers if len(peers) > 1 else {})
+            run.drop_shards(self.step)
+        ranks.wait()
 
     def state(self) -> dict[str, Any]:
         """All that resuming needs; order, augmentation and dropout follow from the step."""
         sources = self.distiller.sources.items()
+        large = (
+            {"optimizer": shards.small_state(self.optimizer)}
+            if self.settings.parallel == "fsdp"
+            else {
+                "distiller": self.distiller.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+        )
         return {
+            **large,
             "step": self.step,
             "best": self.best,
             "seconds": self.seconds,
-            "distiller": self.distiller.state_dict(),
             "sources": {name: source.state_dict() for name, source in sources},
-            "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": alone({n: a.model.state_dict() for n, a in self.averages.items()}),
         }
 
     def restore(self) -> None:
         """Goes on from the run's last checkpoint."""
-        state = self.job.run.load()
+        run, ranks = self.job.run, self.job.ranks
+        state = ranks.from_first(run.load)
         self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
-        self.distiller.load_state_dict(state["distiller"])
+        if "shards" in state:
+            folder, sums, small = run.shards(self.step), state["shards"], state["optimizer"]
+            shards.restore(self.distiller, self.optimizer, small, folder, sums, ranks)
+        else:
+            self.distiller.load_state_dict(state["distiller"])
+            self.optimizer.load_state_dict(state["optimizer"])
         for name, source in self.distiller.sources.items():
             source.load_state_dict(state["sources"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         for name, average in self.averages.items():
             several = len(self.averages) > 1

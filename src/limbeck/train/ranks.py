@@ -1,13 +1,18 @@
 """One process or many: what the ranks of a training agree on."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from limbeck.errors import LimbeckError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,31 @@ class Ranks:
         tensor = torch.tensor(flag)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return int(tensor)
+
+    def each(self, value: T) -> list[T]:
+        """What every rank has, in the order of the ranks."""
+        if self.world == 1:
+            return [value]
+        found = [value] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
+    def from_first(self, ask: Callable[[], T]) -> T:
+        """What the first rank finds; the error that it meets stops all of them."""
+        if self.world == 1:
+            return ask()
+        told: list[Any] = [None, ""]
+        try:
+            if self.first:
+                told[0] = ask()
+        except Exception as error:
+            told[1] = str(error) or type(error).__name__
+            raise
+        finally:
+            dist.broadcast_object_list(told)
+        if told[1]:
+            raise LimbeckError(told[1])
+        return told[0]
 
     def wait(self) -> None:
         if self.world > 1:

@@ -76,7 +76,7 @@ class Run:
         """Removes what an earlier run left."""
         for name in FILES:
             for path in self.folder.glob(name):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name in FOLDERS:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
@@ -107,6 +107,16 @@ class Run:
             self.of(name).parent.mkdir(exist_ok=True)
             save_weights(peer, self.of(name))
         save_state(state, self.last)
+
+    def shards(self, step: int) -> Path:
+        """The folder of what the ranks of a sharded training save after a step."""
+        return self.folder / "checkpoints" / f"shards-{step}"
+
+    def drop_shards(self, step: int) -> None:
+        """Removes what the ranks saved at other steps."""
+        for path in (self.folder / "checkpoints").glob("*shards-*"):
+            if path != self.shards(step):
+                shutil.rmtree(path, ignore_errors=True)
 
     def save_best(self, student: nn.Module) -> None:
         save_weights(student, self.folder / "checkpoints" / "best.safetensors")
@@ -170,4 +180,22 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+        "launch": launch(),
     }
+
+
+def launch() -> str | None:
+    """What one call of torchrun has in common over its restarts; None outside of torchrun."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    return f"{name} {os.getppid()}" if name == "none" else name
+
+
+def restarted(folder: Path) -> bool:
+    """Whether torchrun has started this process anew, after the same call began the folder's run.
+
+    A node that joins or leaves restarts all without being counted as a failure.
+    """
+    path = folder / "environment.json"
+    if launch() is None or not path.is_file():
+        return False
+    return json.loads(path.read_text(encoding="utf-8")).get("launch") == launch()

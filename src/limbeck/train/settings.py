@@ -51,6 +51,16 @@ class Training(Block):
         None, description="decay of averaged weights, which then are the student"
     )
 
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="of several ranks, each holds all of the training's state, or a part"
+    )
+    shard: list[str] | None = Field(
+        None, description="fsdp: the student's blocks, gathered one by one; found unless named"
+    )
+    find_unused: bool = Field(
+        False, description="ddp: look in every step for weights that no loss reaches"
+    )
+
     evaluate_every: PositiveInt = Field(1, description="epochs between evaluations")
     save_every: PositiveInt | None = Field(None, description="steps between checkpoints")
     log_every: PositiveInt = Field(50, description="steps between lines of metrics")
@@ -66,4 +76,12 @@ class Training(Block):
             raise ValueError("milestones and schedule: step go together")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} must divide by accumulate")
+        return self
+
+    @model_validator(mode="after")
+    def of_one_kind(self) -> "Training":
+        if self.shard is not None and self.parallel != "fsdp":
+            raise ValueError("shard names what parallel: fsdp holds in parts; set that too")
+        if self.find_unused and self.parallel != "ddp":
+            raise ValueError("find_unused is for parallel: ddp; fsdp waits for no weight")
         return self

@@ -5,6 +5,7 @@ import math
 from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError
+from limbeck.train.ranks import Ranks
 
 CURE = "the last checkpoint is whole: lower the learning rate, clip the gradient"
 
@@ -43,8 +44,18 @@ class Watch:
         return value, {name: float(part) for name, part in parts.items()}
 
 
-def check_weights(model: nn.Module, step: int) -> None:
-    """Raises LimbeckError where a loss that was finite left weights that are not."""
-    for name, parameter in model.named_parameters():
-        if not bool(parameter.isfinite().all()):
-            raise LimbeckError(f"{name} must stay finite, but is not after step {step}; {CURE}")
+def check_weights(model: nn.Module, step: int, ranks: Ranks) -> None:
+    """Raises LimbeckError, on all ranks, where a finite loss left weights that are not finite."""
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    bad = [i for i, each in enumerate(parameters, 1) if not bool(held(each).isfinite().all())]
+    worst = ranks.any(bad[0] if bad else 0)
+    if worst:
+        raise LimbeckError(
+            f"{names[worst - 1]} must stay finite, but is not after step {step}; {CURE}"
+        )
+
+
+def held(parameter: Tensor) -> Tensor:
+    """What this rank holds of a parameter."""
+    own = getattr(parameter.detach(), "to_local", None)  # of a DTensor
+    return parameter if own is None else own()
