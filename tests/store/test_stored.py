@@ -7,8 +7,18 @@ from torch import nn
 
 from limbeck import Distiller, Frozen, Match, losses, truth
 from limbeck.errors import LimbeckError
+from limbeck.reader import Reader
 from limbeck.signals import Batch, Signals
-from limbeck.store import Store, Stored, Writer, by_number, codec, place
+from limbeck.store import (
+    Store,
+    Stored,
+    Writer,
+    by_content,
+    by_number,
+    codec,
+    of_tokens,
+    place,
+)
 
 IDS = torch.arange(24)
 
@@ -98,3 +108,48 @@ def test_a_loss_that_needs_what_is_not_kept_is_told_so_at_once(tmp_path):
         distiller(images(IDS, IDS), target=IDS % 5)
     with pytest.raises(LimbeckError, match="no row of sample 0 in view 7"):
         distiller(images(IDS, IDS), ids=IDS, view=torch.full_like(IDS, 7))
+
+
+class Language(nn.Module):
+    """Logits of the next token from the last one."""
+
+    def __init__(self, width, vocabulary=40):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(vocabulary, width), nn.Linear(width, vocabulary)
+
+    def forward(self, input_ids, attention_mask):
+        return self.head(self.embed(input_ids))
+
+
+def test_texts_are_found_by_their_tokens_however_they_are_batched(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(2, 9, (12,), generator=generator).tolist()
+    texts = [torch.randint(40, (n,), generator=generator) for n in lengths]
+    torch.manual_seed(0)
+    teacher = Language(16)
+    with (
+        Writer(place(tmp_path), {}, {"output": codec("topk", k=40)}, tokens=("output",)) as writer,
+        torch.no_grad(),
+    ):
+        for text in texts:
+            logits = teacher(text[None], None)[0, :-1]
+            keys, rows = by_content([text.numpy()]), np.array([len(text) - 1])
+            writer.add(keys, np.zeros(1, int), {"output": logits}, rows)
+    torch.manual_seed(1)
+    student = Reader(Language(8), names={"next": lambda s: s["output"][:, :-1]})
+    given = {"index": "teacher:output.index", "mask": "data:mask"}
+    sparse = Match(losses.sparse_kl, "next", "output.log_p", given=given)
+    dense = Match(losses.kl, "next", given={"mask": "data:mask"})
+    live = Frozen(teacher, names={"next": lambda s: s["output"][:, :-1]})
+    ours = Distiller(student, Stored(Store(place(tmp_path)), of_tokens), 1.0 * sparse)
+    theirs = Distiller(student, live, 1.0 * dense)
+    for chosen in ([3, 0, 7], [11], [5, 5, 2, 9]):
+        batch = [texts[i] for i in chosen]
+        ids = nn.utils.rnn.pad_sequence(batch, batch_first=True)
+        real = nn.utils.rnn.pad_sequence([torch.ones_like(text) for text in batch], True)
+        inputs = {"input_ids": ids, "attention_mask": real}
+        mask = real[:, 1:].bool()
+        found, exact = (each(inputs, mask=mask).loss.detach() for each in (ours, theirs))
+        assert float(found) == pytest.approx(float(exact), rel=2e-3)
+    with pytest.raises(LimbeckError, match="texts are found by inputs="):
+        ours(texts[0][None], mask=torch.ones(1, 1))

@@ -9,6 +9,7 @@ from limbeck.store.keys import by_number as by_number
 from limbeck.store.place import place as place
 from limbeck.store.store import Store as Store
 from limbeck.store.stored import Stored as Stored
+from limbeck.store.stored import of_tokens as of_tokens
 from limbeck.store.upkeep import Summary as Summary
 from limbeck.store.upkeep import damaged as damaged
 from limbeck.store.upkeep import merge as merge
