@@ -123,6 +123,11 @@ def test_what_is_kept_in_part_needs_a_loss_that_takes_it(tmp_path):
     }
     terms = [{"loss": "truth", "weight": 0.5}, {**sparse, "weight": 0.5}]
     limbeck("train", recipe(tmp_path, objective=terms), taught, "--out", tmp_path / "b")
+    terms[1] = terms[1] | {"temperature": 4}
+    path = recipe(tmp_path, objective=terms)
+    output = CliRunner().invoke(main, ["train", str(path), taught, "--out", str(tmp_path / "c")])
+    assert output.exit_code == 1
+    assert "keeps output at temperature 1, but sparse_kl reads it at 4" in output.output
 
 
 def test_a_store_that_was_begun_goes_on(tmp_path):

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from limbeck.data import Images, derive
 from limbeck.errors import LimbeckError, close
 from limbeck.reader import Reader
-from limbeck.recipe.about import about_images
 from limbeck.recipe.foreign import foreign_source
 from limbeck.recipe.kinds import (
     DrawnSource,
@@ -26,10 +25,9 @@ from limbeck.recipe.kinds import (
 )
 from limbeck.recipe.networks import Teacher
 from limbeck.recipe.schema import Recipe
+from limbeck.recipe.stored import stored_source
 from limbeck.signals import Batch, Signals
 from limbeck.sources import Drawn, Ema, Ensemble, Past, Prior, Routed, Source, View
-from limbeck.store import Store, Stored, place
-from limbeck.store.store import same_store
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 Ask = Callable[[str, Teacher], Source]
@@ -113,18 +111,11 @@ class Making:
             case ForeignSource():
                 return foreign_source(block, self.recipe, self.images)
             case StoredSource():
-                return self.stored(block)
+                return stored_source(name, block, self.recipe, self.images)
             case RoutedSource():
                 domains = domains_of(block.of, self.images.classes)
                 return ByClass(dict(zip(block.of, self.members([*block.of]), strict=True)), domains)
         raise TypeError(f"{name!r} is of no kind that there is: {type(block).__name__}")
-
-    def stored(self, block: StoredSource) -> Source:
-        """A store, which must be of this recipe's images and views."""
-        store = Store(place(block.path))
-        ours = about_images(self.recipe, self.images)
-        same_store(block.path, {key: store.about.get(key) for key in ours}, ours)
-        return Stored(store)
 
     def members(self, names: Sequence[str]) -> list[Source]:
         blocks = self.recipe.teachers()

@@ -75,7 +75,11 @@ class Term(Block):
     def needs(self) -> list[tuple[str, str]]:
         """The signals that it reads, as (source, name)."""
         student = self.student or self.at or "output"
-        whose = ("data", self.theirs or "target") if self.is_truth else (self.source, student)
+        whose = (
+            ("data", self.theirs or "target")
+            if self.is_truth
+            else (self.source, self.theirs or student)
+        )
         return [("student", student), whose, *map(split, self.given.values())]
 
     @property

@@ -25,8 +25,14 @@ OVER = 1e-2  # of probability, that sums in low precision may be above 1
 NEVER = LEVELS - 1  # the level of a probability of 0
 
 
+class Softened(Codec):
+    """A codec of probabilities, which are those of one temperature."""
+
+    temperature: float
+
+
 @dataclass(frozen=True)
-class TopK(Codec):
+class TopK(Softened):
     """The k largest probabilities, and the mass of all others.
 
     With `values="float16"` each log p is in half precision. With `"levels"` it is one of 180 steps
@@ -108,7 +114,7 @@ class TopK(Codec):
 
 
 @dataclass(frozen=True)
-class Sampled(Codec):
+class Sampled(Softened):
     """n classes drawn from p, each of weight 1/n: on average the whole of p.
 
     Args:
@@ -139,7 +145,7 @@ class Sampled(Codec):
 
 
 @dataclass(frozen=True)
-class HeadAndTail(Codec):
+class HeadAndTail(Softened):
     """The k largest probabilities, and n classes drawn from all others at equal weights.
 
     The weights of the drawn ones sum to the mass that the head leaves, so that all entries together
