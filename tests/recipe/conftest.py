@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from tests.recipe.raws import raw
 from tests.recipe.runs import Steps
+from tests.train.jobs import images
 
 MakePictures = Callable[..., Path]
 CLASSES = ("ant", "bee", "cow")
@@ -60,3 +61,14 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     return Steps(monkeypatch)
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Path:
+    """The images of the training's tests as files, a folder for each class."""
+    data = images(36)
+    for i, (pixels, label) in enumerate(zip(data.pixels, data.labels.tolist(), strict=True)):
+        folder = tmp_path / "pictures" / data.classes[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{i}.png")
+    return tmp_path / "pictures"

@@ -1,14 +1,12 @@
 """Consistency of a weak and a strong view in a recipe, and what else belongs to pairs of images."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.recipe.launches import two_ranks
 from tests.recipe.raws import problems, raw
 from tests.recipe.runs import Steps
 from tests.train.jobs import equal, saved, timeless
@@ -123,20 +121,9 @@ def test_two_ranks_train_as_one_process(small: Make, tmp_path: Path) -> None:
     """The labels and what is sure are unevenly divided; both are counted over all ranks."""
     given = fixmatch(small)
     given["train"] |= {"threads": 1}
-    (tmp_path / "recipe.yaml").write_text(dump(validate(given)))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "limbeck", "train", str(tmp_path / "recipe.yaml"), "--out"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    two = two_ranks(validate(given), tmp_path)
     run(validate(given), tmp_path / "one")
-    one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
+    one = saved(tmp_path / "one")
     assert one["step"] == two["step"] == 18
     for name, state in (("distiller", one["distiller"]), ("view", one["sources"]["view"])):
         other = two["distiller"] if name == "distiller" else two["sources"]["view"]

@@ -1,10 +1,7 @@
 """Sources of a recipe: who teaches beside a teacher, several of them, and the student itself."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
+from tests.recipe.launches import two_ranks
 from tests.recipe.raws import problems, raw, recipe, refused
 from tests.train.jobs import equal, saved, timeless
 from torch import nn
@@ -475,20 +473,9 @@ def test_two_ranks_remember_and_average_as_one_process(small: Make, tmp_path: Pa
         data__augment={"crop": 1},
         train={"epochs": 2, "batch_size": 8, "lr": 0.05, "threads": 1},
     )
-    (tmp_path / "recipe.yaml").write_text(dump(validate(given)))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "limbeck", "train", str(tmp_path / "recipe.yaml"), "--out"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    two = two_ranks(validate(given), tmp_path)
     run(validate(given), tmp_path / "one")
-    one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
+    one = saved(tmp_path / "one")
     assert one["step"] == two["step"] == 12
     assert two["sources"].keys() == {"slow", "past"}
     for name, state in one["sources"].items():

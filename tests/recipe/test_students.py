@@ -2,7 +2,6 @@
 
 import copy
 import json
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import torch
 import yaml
 from click.testing import CliRunner
 from safetensors.torch import load_file
+from tests.recipe.launches import one_and_two, students_survive_a_kill
 from tests.recipe.raws import problems, raw, refused
-from tests.test_cli import resumed
-from tests.train.jobs import equal, images, saved, timeless, weights
+from tests.train.jobs import equal, saved, timeless, weights
 from tests.train.test_accumulate import TORCHRUN, launched
 
 from limbeck import Mutual, zoo
@@ -286,38 +285,14 @@ train: {{epochs: {epochs}, batch_size: {rows}, optimizer: AdamW, lr: 0.01, ema: 
 """
 
 
-@pytest.fixture
-def noisy(tmp_path: Path) -> Path:
-    """The images of the training's tests as files, a folder for each class."""
-    from PIL import Image
-
-    data = images(36)
-    for i, (pixels, label) in enumerate(zip(data.pixels, data.labels.tolist(), strict=True)):
-        folder = tmp_path / "pictures" / data.classes[label]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{i}.png")
-    return tmp_path / "pictures"
-
-
 def test_killed_after_a_checkpoint_and_resumed_the_students_are_the_same(
     noisy: Path, tmp_path: Path
 ) -> None:
-    path, given = tmp_path / "recipe.yaml", {"a": "slow", "epochs": 10, "rows": 6, "accumulate": 1}
-    path.write_text(RECIPE.format(folder=noisy, **given))
-    resumed(path, tmp_path, [(signal.SIGKILL, -signal.SIGKILL)])
-    for name in "ab":
-        files = [tmp_path / run / f"students/{name}.safetensors" for run in ("broken", "straight")]
-        assert equal(*map(load_file, files))
+    students_survive_a_kill(RECIPE, noisy, tmp_path)
 
 
 def test_two_ranks_equal_one_process(noisy: Path, tmp_path: Path) -> None:
-    for name, accumulate, launcher in (("one", 1, ()), ("two", 2, TORCHRUN)):
-        recipe, out = tmp_path / f"{name}.yaml", tmp_path / name
-        given = {"a": "net", "epochs": 3, "rows": 12, "accumulate": accumulate}
-        recipe.write_text(RECIPE.format(folder=noisy, **given))
-        launched(*launcher, "-m", "limbeck", "train", str(recipe), "--out", str(out))
-    one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
-    assert one["step"] == two["step"] == 9
+    one, two = one_and_two(RECIPE, noisy, tmp_path)
     flat = [
         {**state["distiller"], **{(n, k): v for n in "ab" for k, v in state["average"][n].items()}}
         for state in (one, two)

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.recipe.launches import one_and_two, students_survive_a_kill
 from tests.recipe.raws import problems, raw
 from tests.recipe.runs import Steps
-from tests.test_cli import resumed
-from tests.train.jobs import equal, images, saved, timeless, weights
-from tests.train.test_accumulate import TORCHRUN, launched
+from tests.train.jobs import equal, saved, timeless, weights
 
 from limbeck import Mutual, zoo
 from limbeck.check import summary
@@ -381,39 +379,15 @@ train: {{epochs: {epochs}, batch_size: {rows}, optimizer: AdamW, lr: 0.01, log_e
 """
 
 
-@pytest.fixture
-def noisy(tmp_path: Path) -> Path:
-    """The images of the training's tests as files, a folder for each class."""
-    from PIL import Image
-
-    data = images(36)
-    for i, (pixels, label) in enumerate(zip(data.pixels, data.labels.tolist(), strict=True)):
-        folder = tmp_path / "pictures" / data.classes[label]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{i}.png")
-    return tmp_path / "pictures"
-
-
 def test_killed_after_a_checkpoint_and_resumed_the_students_are_the_same(
     noisy: Path, tmp_path: Path
 ) -> None:
-    path, given = tmp_path / "recipe.yaml", {"a": "slow", "epochs": 10, "rows": 6, "accumulate": 1}
-    path.write_text(RECIPE.format(folder=noisy, **given))
-    resumed(path, tmp_path, [(signal.SIGKILL, -signal.SIGKILL)])
-    for name in "ab":
-        files = [tmp_path / run / f"students/{name}.safetensors" for run in ("broken", "straight")]
-        assert equal(*map(load_file, files))
+    students_survive_a_kill(RECIPE, noisy, tmp_path)
 
 
 def test_two_ranks_equal_one_process(noisy: Path, tmp_path: Path) -> None:
     """In float32, whose rounding is all that differs; in float64 see the schemes' tests."""
-    for name, accumulate, launcher in (("one", 1, ()), ("two", 2, TORCHRUN)):
-        recipe, out = tmp_path / f"{name}.yaml", tmp_path / name
-        given = {"a": "net", "epochs": 3, "rows": 12, "accumulate": accumulate}
-        recipe.write_text(RECIPE.format(folder=noisy, **given))
-        launched(*launcher, "-m", "limbeck", "train", str(recipe), "--out", str(out))
-    one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
-    assert one["step"] == two["step"] == 9
+    one, two = one_and_two(RECIPE, noisy, tmp_path)
     for name, value in one["distiller"].items():
         torch.testing.assert_close(two["distiller"][name], value, rtol=0, atol=1e-5)
     assert int(two["sources"]["one"]["step"]) == 9
