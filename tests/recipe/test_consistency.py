@@ -23,7 +23,6 @@ from limbeck.train.ranks import Ranks
 
 each = pytest.mark.parametrize
 Make = Callable[..., dict[str, Any]]
-ROOT = Path(__file__).parents[2]
 CNN = {"model": "limbeck.zoo:small_cnn", "options": {"width": 4, "channels": 3}}
 STRONG = {"crop": 1, "flip": True, "randaugment": [2, 10]}
 VIEWS = {

@@ -264,7 +264,9 @@ def test_a_teacher_that_loses_is_refused_in_one_line(tmp_path: Path) -> None:
     told = refused(lambda: source(**block, optimize={"int8": True}))
     assert "of 256 images otherwise than the exact one" in told
     assert "optimize.loses allows 2 %" in told
-    assert source(**block, optimize={"int8": True, "loses": 1.0}).model[1].weight.dtype == torch.int8
+    assert (
+        source(**block, optimize={"int8": True, "loses": 1.0}).model[1].weight.dtype == torch.int8
+    )
     assert source(**block, optimize={"fold_bn": True}) is not None
 
 

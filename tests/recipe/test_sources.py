@@ -40,7 +40,6 @@ from limbeck.train.ranks import Ranks
 
 each = pytest.mark.parametrize
 Make = Callable[..., dict[str, Any]]
-ROOT = Path(__file__).parents[2]
 CNN = {"model": "limbeck.zoo:small_cnn", "options": {"width": 4, "channels": 3}}
 FIT = {"epochs": 2, "batch_size": 6, "lr": 0.05, "log_every": 1}
 TRUTH = {"loss": "truth"}
