@@ -15,7 +15,8 @@ from torch import nn
 from limbeck.check import summary
 from limbeck.recipe import assemble, check_recipe, run, validate
 from limbeck.recipe.arms import DISTILLED, LABELS, arms_of
-from limbeck.recipe.pipeline import fingerprint, fitting
+from limbeck.recipe.pipeline import fitting
+from limbeck.recipe.remembered import fingerprint
 from limbeck.recipe.text import dump, parse
 from limbeck.sources import Ema, Frozen, Recorded, View
 from limbeck.tasks.task import signals

@@ -1,6 +1,5 @@
 """What the command line does with a recipe: fit the teacher, train, evaluate, compare."""
 
-import hashlib
 import json
 import logging
 import os
@@ -9,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from limbeck.check.rehearsal import live
@@ -18,7 +16,6 @@ from limbeck.compare import Runner, compare, finished, slug
 from limbeck.data import derive
 from limbeck.errors import RecipeError
 from limbeck.evaluate import evaluate
-from limbeck.foreign import Foreign
 from limbeck.reader import Answer
 from limbeck.recipe.arms import LABELS, arms_of, chosen, subject_of
 from limbeck.recipe.build import Built, assemble, doubts, open_run
@@ -26,12 +23,13 @@ from limbeck.recipe.chains import Link, direct, links, named, rehearse
 from limbeck.recipe.chronicle import chronicle, scores
 from limbeck.recipe.group import assess_students
 from limbeck.recipe.images import Data
+from limbeck.recipe.remembered import recalled, remember
 from limbeck.recipe.schema import Recipe
 from limbeck.recipe.sources import Voice
 from limbeck.recipe.students import ENSEMBLE
 from limbeck.recipe.terms import Term
 from limbeck.recipe.text import differences, dump, parse, read
-from limbeck.sources import Ensemble, Frozen, Recorded
+from limbeck.sources import Ensemble, Frozen
 from limbeck.trackers import read_lines
 from limbeck.train import train
 from limbeck.train.ranks import Ranks, joined
@@ -330,43 +328,3 @@ def same_lesson(recipe: Recipe, other: Recipe) -> bool:
     known = other.networks()
     same = all(known.get(name) == block for name, block in recipe.networks().items())
     return same and labelled_part(recipe.data) == labelled_part(other.data)
-
-
-def recalled(built: Built, home: Path | None) -> None:
-    """Fills recorded teachers from an earlier record, if there is one."""
-    for name, source in recorded(built).items():
-        if home is not None and record_in(home, name).exists():
-            source.load(record_in(home, name), fingerprint(built, name))
-
-
-def remember(built: Built, home: Path | None) -> None:
-    """Keeps what recorded teachers said."""
-    for name, source in recorded(built).items():
-        if home is not None:
-            home.mkdir(parents=True, exist_ok=True)
-            source.save(record_in(home, name), fingerprint(built, name))
-
-
-def recorded(built: Built) -> dict[str, Recorded]:
-    sources = built.distiller.sources.items()
-    return {name: source for name, source in sources if isinstance(source, Recorded)}
-
-
-def record_in(home: Path, name: str) -> Path:
-    return home / ("record.safetensors" if name == "teacher" else f"record-{name}.safetensors")
-
-
-def fingerprint(built: Built, name: str) -> str:
-    """What a record depends on: the teacher's weights and block, the images, their views."""
-    recipe = built.recipe
-    data = recipe.data
-    images: tuple[Any, ...] = (data.train, data.valid, data.root, data.image_size, data.augment)
-    images += (data.views,) if data.strong is None else (data.views, data.strong)
-    source = recorded(built)[name].source
-    about = source.about() if isinstance(source, Foreign) else None
-    block = recipe.teachers()[name]
-    digest = hashlib.sha256(repr((recipe.seed, images, block, about)).encode())
-    for module in source.modules():
-        for value in module.state_dict().values():
-            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
