@@ -79,7 +79,8 @@ def gradient(s: Tensor, decoded: dict[str, Tensor], tail: Tail | None) -> Tensor
     if tail is None:
         value = losses.kl(s, decoded[""], count=1)
     else:
-        value = losses.sparse_kl(s, decoded[".log_p"], decoded[".index"], tail=tail, count=1)
+        log_p = decoded.get(".log_p", decoded.get(".log_weight"))
+        value = losses.sparse_kl(s, log_p, decoded[".index"], tail=tail, count=1)
     return torch.autograd.grad(value, s)[0]
 
 

@@ -31,6 +31,7 @@ PLACES = {  # where a block stands in a recipe
     "Variation": "data.strong",
     "Model": "student",
     "Teacher": "teacher",
+    "Optimize": "teacher.optimize",
     "EmaSource": "a source of kind ema",
     "PastSource": "a source of kind past",
     "ViewSource": "a source of kind view",
@@ -73,6 +74,7 @@ def write(folder: Path) -> None:
     (folder / "conformance.md").write_text(conformance(), encoding="utf-8")
     (folder / "measured.md").write_text(measured_table(), encoding="utf-8")
     (folder / "schemes.md").write_text(schemes_measured(RESULTS / "schemes.json"), encoding="utf-8")
+    (folder / "stores.md").write_text(stores_measured(RESULTS), encoding="utf-8")
     (folder / "who-teaches-whom.md").write_text(schemes(SCHEMES), encoding="utf-8")
     for family in sorted({row.family for row in methods.ROWS}):
         (folder / f"methods-{family}.md").write_text(family_tables(family), encoding="utf-8")
@@ -299,6 +301,64 @@ def schemes_measured(result: Path) -> str:
         head = ("scheme", "top-1 %", "against", "points", "verdict", "time", "MiB")
         lines += [f"## {family}", "", *table(head, rows), ""]
     return "\n".join(lines)
+
+
+def stores_measured(results: Path) -> str:
+    """What a stored teacher saves, and what a token costs, where that was measured."""
+    lines = []
+    for name, lines_of in (("store.json", saved_time), ("tokens.json", token_costs)):
+        if (results / name).exists():
+            lines += lines_of(json.loads((results / name).read_text(encoding="utf-8")))
+    return "\n".join(lines or ["Not measured yet."]) + "\n"
+
+
+def saved_time(document: Mapping[str, Any]) -> list[str]:
+    """Steps with a live and with a stored teacher, and what reading and writing take."""
+    rows = [
+        (
+            pair,
+            *(f"{ms[way]:.0f}" for way in ("live", "stored", "free")),
+            f"{ms['faster']:.2f}",
+            f"{ms['of the bound']:.2f}",
+        )
+        for pair, ms in document["steps"].items()
+    ]
+    head = ("pair", "live, ms", "stored, ms", "free, ms", "times as fast", "of the bound")
+    rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in document["io"].items())
+    return [*table(head, rows), "", f"50,000 rows of 1,000 classes in half precision: {rates}.", ""]
+
+
+def token_costs(document: Mapping[str, Any]) -> list[str]:
+    """Bytes a token of each codec, and what it loses."""
+    rows = [
+        (
+            name,
+            f"{row['bytes']:,.0f}",
+            f"{row['bytes_128k']:,.0f}",
+            f"{row['mean']:.4f}" if "mean" in row else "",
+            f"{100 * row['gradient']:.1f} %",
+            f"{100 * row['together']:.1f} %",
+        )
+        for name, row in document["codecs"].items()
+    ]
+    head = (
+        "codec",
+        "bytes a token",
+        "of 131,072 tokens",
+        "error of log p, nats",
+        "gradient off by, each token",
+        "all together",
+    )
+    published = ", ".join(f"{name} {size}" for name, size in document["published"].items())
+    return [
+        f"{document['teacher']}, {document['vocabulary']:,} tokens, on {document['tokens']:,} of "
+        "these pages' own; the student is its logits halved:",
+        "",
+        *table(head, rows),
+        "",
+        f"Published formats at about 128 thousand tokens, bytes: {published}.",
+        "",
+    ]
 
 
 def scheme_cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import logging
 import os
 import pickle
 import re
+import secrets
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         LimbeckError: the file could not be written; what `path` held before is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as file:

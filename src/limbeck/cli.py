@@ -40,6 +40,7 @@ class Examples(click.Group):
                 [
                     ("limbeck new recipe.yaml", "write a recipe to own"),
                     ("limbeck check recipe.yaml", "build everything, train nothing"),
+                    ("limbeck tune recipe.yaml --write", "what is faster here, measured"),
                     ("limbeck train recipe.yaml --out runs/a", "distil"),
                     ("limbeck train recipe.yaml --out runs/a --resume", "go on"),
                     ("limbeck compare recipe.yaml --out runs/b", "is it the teacher?"),
@@ -198,6 +199,26 @@ def export(run: Path, out: Path, onnx: bool, student: str | None, as_json: bool)
 
     document = export_run(run, out, onnx=onnx, student=student)
     click.echo(json.dumps(document) if as_json else out)
+
+
+@main.command()
+@recipe_argument
+@overrides_argument
+@click.option("--write", is_flag=True, help="Set the chosen keys in RECIPE; nothing else in it.")
+@json_option
+@command
+def tune(recipe: Path, overrides: tuple[str, ...], write: bool, as_json: bool) -> None:
+    """Time what makes RECIPE's teacher, student and data faster here, and choose."""
+    from limbeck.recipe import edit, read, tune_recipe
+    from limbeck.recipe.tune_rows import table
+
+    if write and overrides:
+        raise LimbeckError("--write is for the file that was measured; leave out the overrides")
+    document = tune_recipe(read(recipe, overrides))
+    if write and document["changes"]:
+        edit(recipe, document["changes"])
+        document["written"] = True
+    click.echo(json.dumps(document) if as_json else table(document))
 
 
 @main.command()

@@ -1,6 +1,7 @@
 """`limbeck store`: teacher signals on disk."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ keep_option = click.option(
     "kept",
     multiple=True,
     metavar="SIGNAL=CODEC[,SETTING=VALUE]...",
-    help="What is stored and how; output=logits unless given.",
+    help="What is stored and how; output=logits unless given, output=float32 for numbers.",
 )
 teacher_option = click.option("--teacher", default="teacher", help="Which, of several.")
 
@@ -51,7 +52,8 @@ def write(
     from limbeck.recipe import read, write_store
     from limbeck.store import place, summary
 
-    found = write_store(read(recipe, overrides), place(where), codecs(kept), teacher)
+    whole = read(recipe, overrides)
+    found = write_store(whole, place(where), codecs(kept, whole.task), teacher)
     if found is not None:
         tell(summary(found).document(), as_json)
 
@@ -122,7 +124,11 @@ def verify(
     from limbeck.recipe import read, verify_store
     from limbeck.store import place
 
-    tell(verify_store(read(recipe, overrides), place(where), samples, teacher), as_json)
+    found, same = verify_store(read(recipe, overrides), place(where), samples, teacher)
+    tell(found, as_json)
+    if not same:
+        click.echo(f"error: {where} is not what the teacher says now", err=True)
+        sys.exit(3)
 
 
 @store.command()
@@ -138,20 +144,21 @@ def plan(
     """Say what a store of RECIPE's teacher would take, and after how many trainings it pays."""
     from limbeck.recipe import plan_store, read
 
-    tell(plan_store(read(recipe, overrides), codecs(kept), teacher), as_json)
+    whole = read(recipe, overrides)
+    tell(plan_store(whole, codecs(kept, whole.task), teacher), as_json)
 
 
 @store.command()
 @click.argument("places", nargs=-1, required=True)
-@click.option("--into", required=True, help="Where the one store is; may be one of PLACES.")
+@click.option("--into", help="A new place, or one of PLACES; the first unless given.")
 @json_option
 @command
-def merge(places: tuple[str, ...], into: str, as_json: bool) -> None:
+def merge(places: tuple[str, ...], into: str | None, as_json: bool) -> None:
     """Make one store of several, each row once, in full shards."""
     from limbeck.store import merge as merged
     from limbeck.store import place, summary
 
-    found = merged([place(each) for each in places], place(into))
+    found = merged([place(each) for each in places], place(into or places[0]))
     tell(summary(found).document(), as_json)
 
 
@@ -168,12 +175,12 @@ def prune(where: str, views: tuple[int, ...], as_json: bool) -> None:
     tell(summary(pruned(place(where), views)).document(), as_json)
 
 
-def codecs(kept: tuple[str, ...]) -> dict[str, Any]:
-    """`("output=topk,k=50",)` as codecs by signal."""
+def codecs(kept: tuple[str, ...], task: str) -> dict[str, Any]:
+    """`("output=topk,k=50",)` as codecs by signal; numbers are kept whole unless that is given."""
     from limbeck.store import codec
 
-    found = {}
-    for each in kept or ("output=logits",):
+    found: dict[str, Any] = {}
+    for each in kept or ("output=float32" if task == "regression" else "output=logits",):
         signal, equals, text = each.partition("=")
         name, *settings = text.split(",")
         pairs = [setting.partition("=") for setting in settings]
@@ -181,6 +188,8 @@ def codecs(kept: tuple[str, ...]) -> dict[str, Any]:
             raise LimbeckError(
                 f"--keep must be SIGNAL=CODEC or SIGNAL=CODEC,SETTING=VALUE, got {each!r}"
             )
+        if signal in found:
+            raise LimbeckError(f"--keep names {signal!r} twice; leave one out")
         found[signal] = codec(name, **{key: number(value) for key, _, value in pairs})
     return found
 

@@ -246,7 +246,7 @@ def test_another_order_of_the_same_ids_is_told_by_the_likelihood(tmp_path, url, 
 def test_a_store_of_another_tokenizer_is_refused(tmp_path, url, texts):
     ours, theirs = (fingerprint([f"t{i}" for i in range(n)]) for n in (1000, 1001))
     label(asked(url), texts[:3], place(tmp_path), k=5, tokenizer=ours)
-    with pytest.raises(LimbeckError, match=f"tokenizer: '{ours}' here, '{theirs}' there"):
+    with pytest.raises(LimbeckError, match=f"tokenizer '{ours[:50]}.* here, '{theirs[:50]}"):
         label(asked(url), texts, place(tmp_path), k=5, tokenizer=theirs)
 
 

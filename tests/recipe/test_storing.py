@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,6 +15,9 @@ from click.testing import CliRunner
 
 from limbeck.checkpoint import save_weights
 from limbeck.cli import main
+from limbeck.recipe.labelling import Labelling
+from limbeck.store import Store, merge, place
+from limbeck.store.shards import write_shard
 from limbeck.zoo import small_cnn
 
 GREY = {"mean": [0.13], "std": [0.31]}
@@ -62,15 +67,16 @@ def student(folder: Path) -> bytes:
 
 
 def test_a_student_from_the_store_is_the_one_with_the_teacher_to_the_byte(tmp_path):
-    """Two seeds from one store, each in another order; one of them stopped and resumed."""
+    """Two seeds from one store, each in another order, in batches of another size than it wrote."""
     path, store = recipe(tmp_path), tmp_path / "store"
     told = json.loads(limbeck("store", "write", path, store, "--keep", "output=float32", "--json"))
     assert (told["rows"], told["views"]) == (6000, [0, 1, 2])
     taught = f"teacher=store:{store}"
     for seed in (0, 1):
         live, stored = tmp_path / f"live-{seed}", tmp_path / f"stored-{seed}"
-        limbeck("train", path, f"seed={seed}", "--out", live)
-        limbeck("train", path, f"seed={seed}", taught, "--out", stored)
+        rows = "train.batch_size=48"
+        limbeck("train", path, f"seed={seed}", rows, "--out", live)
+        limbeck("train", path, f"seed={seed}", rows, taught, "--out", stored)
         assert student(stored) == student(live)
     assert student(tmp_path / "live-0") != student(tmp_path / "live-1")
 
@@ -91,16 +97,16 @@ def test_a_store_of_other_images_or_another_teacher_is_refused_with_what_differs
     limbeck("store", "write", path, store)
     taught = f"teacher=store:{store}"
     for change, told in {
-        "data.views_seed=8": "'seed': 7",
-        "data.augment.crop=1": "'crop': 2",
-        "data.views=2": "'count': 3",
-        "data.train=digits:test": "digest",
+        "data.views_seed=8": "views.seed 7 here, 8 there",
+        "data.augment.crop=1": "views.augment.crop 2 here, 1 there",
+        "data.views=2": "views.count 3 here, 2 there",
+        "data.train=digits:test": "images.digest",
     }.items():
         result = CliRunner().invoke(main, ["train", str(path), taught, change, "--out", "x"])
         assert result.exit_code == 1
         assert "belongs to another store" in result.output
         assert told in result.output
-        assert len(result.output.strip().splitlines()[-1]) < 600
+        assert len(result.output.strip().splitlines()[-1]) < 400
     other = {"teacher.options": "{width: 6, channels: 1}", "teacher.checkpoint": "null"}
     changes = [f"{key}={value}" for key, value in other.items()]
     for command in ("write", "verify"):
@@ -127,19 +133,28 @@ def test_what_is_kept_in_part_needs_a_loss_that_takes_it(tmp_path):
     path = recipe(tmp_path, objective=terms)
     output = CliRunner().invoke(main, ["train", str(path), taught, "--out", str(tmp_path / "c")])
     assert output.exit_code == 1
-    assert "keeps output at temperature 1, but sparse_kl reads it at 4" in output.output
+    assert "keeps outputs at temperature 1, but sparse_kl reads them at 4" in output.output
 
 
-def test_a_store_that_was_begun_goes_on(tmp_path):
+def test_a_store_that_was_begun_goes_on(tmp_path, monkeypatch):
     path, store = recipe(tmp_path), tmp_path / "store"
-    limbeck("store", "write", path, store, "--keep", "output=float32")
-    before = sorted(path.name for path in store.glob("shard-*"))
-    (store / before[-1]).unlink()
+    limbeck("store", "write", path, store, "--keep", "output=float32", "data.views=2")
+    merge([place(store)], place(store), shard_bytes=40_000)
+    before = sorted(store.glob("shard-*"))
+    assert len(before) > 3
+    before.pop().unlink()
     (store / "manifest.json").unlink()
-    limbeck("store", "write", path, store, "--keep", "output=float32")
-    told = json.loads(limbeck("store", "info", store, "--json"))
-    assert told["rows"] == 6000
-    assert before[:-1] == [name for name in before if (store / name).exists()]
+    taught = f"teacher=store:{store}"
+    output = CliRunner().invoke(main, ["train", str(path), taught, "data.views=2", "--out", "x"])
+    assert output.exit_code == 1
+    assert "of 4000 rows; limbeck store write goes on where it stopped" in output.output
+    asked = []
+    answer = Labelling.answer
+    monkeypatch.setattr(Labelling, "answer", lambda *a: asked.append(len(a[1])) or answer(*a))
+    limbeck("store", "write", path, store, "--keep", "output=float32", "data.views=2")
+    assert json.loads(limbeck("store", "info", store, "--json"))["rows"] == 4000
+    assert 0 < sum(asked) < 2000, "the teacher is asked for what is missing alone"
+    assert all(path.exists() for path in before)
 
 
 def test_a_plan_says_bytes_and_when_it_pays_and_writes_nothing(tmp_path):
@@ -147,7 +162,7 @@ def test_a_plan_says_bytes_and_when_it_pays_and_writes_nothing(tmp_path):
     told = json.loads(limbeck("store", "plan", path, "--keep", "output=topk,k=3", "--json"))
     assert told["rows"] == 6000
     assert told["bytes_a_row"]["output"] == 2 + 3 * 2 + 2
-    assert told["runs"] == pytest.approx(3 / 4), "three views against four epochs"
+    assert told["runs"] == pytest.approx(3 * 2000 / (70 * 64)), "rows over images of all steps"
     assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == []
 
 
@@ -163,18 +178,21 @@ def test_a_check_judges_what_is_stored(tmp_path):
     ("kept", "message"),
     [
         ("output=topq", "did you mean 'topk'"),
-        ("output=topk", "needs ['k'"),
+        ("output=topk", "needs ['temperature', 'k'"),
         ("output", "must be SIGNAL=CODEC"),
         ("output=topk,k", "must be SIGNAL=CODEC"),
         ("outptu=float32", "did you mean 'output'"),
+        ("output=topk,k=50", "k must be in 1 ... 10, got 50"),
     ],
 )
 def test_a_wrong_codec_is_one_line(tmp_path, kept, message):
     arguments = ["store", "write", str(recipe(tmp_path)), str(tmp_path / "s"), "--keep", kept]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
-    assert message in result.output
-    assert not (tmp_path / "s").exists()
+    told = [line for line in result.output.splitlines() if line.startswith("error:")]
+    assert len(told) == 1
+    assert message in told[0]
+    assert not list((tmp_path / "s").glob("*"))
 
 
 def test_a_recipe_without_recycled_views_cannot_be_stored(tmp_path):
@@ -210,3 +228,60 @@ def test_a_comparison_reads_one_store_for_all_seeds_and_arms(tmp_path):
     assert names == ["labels only", "hard pseudo-labels", "distilled"]
     assert "stored in" in (out / "report.html").read_text()
     assert not (out / "teachers").exists()
+
+
+def test_a_comparison_of_seeds_needs_views_that_all_of_them_see(tmp_path):
+    path, store = recipe(tmp_path), tmp_path / "store"
+    limbeck("store", "write", path, store, "seed=0", "data.views_seed=null")
+    changes = [f"teacher=store:{store}", "data.views_seed=null"]
+    result = CliRunner().invoke(
+        main, ["compare", str(path), *changes, "--out", str(tmp_path / "c")]
+    )
+    assert result.exit_code == 2
+    assert "data.views_seed: all seeds read one store" in result.output
+
+
+def test_drawn_classes_stand_for_all_only_where_the_tail_is_dropped(tmp_path):
+    path, store = recipe(tmp_path), tmp_path / "store"
+    limbeck("store", "write", path, store, "--keep", "output=sampled,n=20")
+    drawn = {
+        "loss": "sparse_kl",
+        "theirs": "output.log_weight",
+        "given": {"index": "teacher:output.index"},
+    }
+    terms = [{"loss": "truth"}, drawn]
+    taught = f"teacher=store:{store}"
+    path = recipe(tmp_path, objective=terms)
+    result = CliRunner().invoke(main, ["train", str(path), taught, "--out", str(tmp_path / "a")])
+    assert result.exit_code == 1
+    assert "keeps drawn classes, which stand for all; set tail: drop" in result.output
+    terms[1] = {**drawn, "tail": "drop"}
+    limbeck("train", recipe(tmp_path, objective=terms), taught, "--out", tmp_path / "b")
+
+
+def test_a_run_does_not_go_on_from_another_store(tmp_path):
+    path, store = recipe(tmp_path), tmp_path / "store"
+    taught, out = f"teacher=store:{store}", tmp_path / "run"
+    limbeck("store", "write", path, store)
+    train = ["train", path, taught, "train.save_every=10", "--out", out]
+    limbeck(*train)
+    shutil.rmtree(store)
+    limbeck("store", "write", path, store, "--keep", "output=float32")
+    result = CliRunner().invoke(main, [*map(str, train), "--resume"])
+    assert result.exit_code == 1
+    assert "is about something else than the store that this run began with" in result.output
+
+
+def test_verify_fails_where_rows_stand_under_other_samples(tmp_path):
+    path, store = recipe(tmp_path), tmp_path / "store"
+    limbeck("store", "write", path, store, "--keep", "output=float32")
+    first = Store(place(store)).shards[0]
+    arrays = {name: array.copy() for name, array in first.arrays.items()}
+    arrays["key"] = np.roll(arrays["key"], 700, 0)
+    told = {key: first.told[key] for key in ("about", "signals", "error")}
+    shutil.rmtree(store)
+    store.mkdir()
+    write_shard(place(store), first.name, arrays, told)
+    result = CliRunner().invoke(main, ["store", "verify", str(path), str(store)])
+    assert result.exit_code == 3
+    assert "is not what the teacher says now" in result.output

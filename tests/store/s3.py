@@ -6,10 +6,8 @@ Prints what it found as one JSON document.
 import json
 import os
 
-import boto3
 import numpy as np
 import torch
-from moto.server import ThreadedMotoServer
 
 from limbeck.errors import LimbeckError
 from limbeck.store import Store, Writer, by_number, codec, merge, place
@@ -37,6 +35,9 @@ def refused(action):
 
 
 def main():
+    import boto3
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()

@@ -149,7 +149,7 @@ def test_drawn_classes_give_the_full_gradient_on_average(made):
     arrays = made.encode(t.expand(rows, -1), draws(rows))
     found = made.decode(arrays, (classes,))
     each = rows * gradient(
-        lambda s: losses.sparse_kl(s, found[".log_p"], found[".index"], tail="drop"),
+        lambda s: losses.sparse_kl(s, found[".log_weight"], found[".index"], tail="drop"),
         s.expand(rows, -1).contiguous(),
     )
     error = each.std(0) / math.sqrt(rows)
@@ -158,7 +158,7 @@ def test_drawn_classes_give_the_full_gradient_on_average(made):
         plain = codec("sampled", n=12)
         alone = plain.decode(plain.encode(t.expand(rows, -1), draws(rows)), (classes,))
         far = rows * gradient(
-            lambda s: losses.sparse_kl(s, alone[".log_p"], alone[".index"], tail="drop"),
+            lambda s: losses.sparse_kl(s, alone[".log_weight"], alone[".index"], tail="drop"),
             s.expand(rows, -1).contiguous(),
         )
         assert float(each.var(0).sum()) < 0.5 * float(far.var(0).sum())
@@ -188,12 +188,25 @@ def test_one_class_has_no_distribution(name):
         codec(name, **settings.get(name, {})).check((1,))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"k": 2, "temperature": 0}, "temperature must be positive, got 0"),
+        ({"k": 2, "values": "level"}, "values must be 'float16' or 'levels', got 'level'"),
+        ({"k": 1.5}, r"k must be in 1 \.\.\. 5, got 1.5"),
+    ],
+)
+def test_settings_that_mean_nothing(settings, message):
+    with pytest.raises(LimbeckError, match=message):
+        codec("topk", **settings).check((5,))
+
+
 def test_codecs_and_settings_that_are_not_there():
     with pytest.raises(LimbeckError, match=r"got 'topp'; did you mean 'topk'\?"):
         codec("topp")
-    with pytest.raises(LimbeckError, match=r"takes \['k', 'values', 'temperature'\], got 'kk'"):
+    with pytest.raises(LimbeckError, match=r"takes \['temperature', 'k', 'values'\], got 'kk'"):
         codec("topk", kk=3)
-    with pytest.raises(LimbeckError, match=r"needs \['k', 'values', 'temperature'\], got \{\}"):
+    with pytest.raises(LimbeckError, match=r"needs \['temperature', 'k', 'values'\], got \{\}"):
         codec("topk")
     with pytest.raises(LimbeckError, match=r"k must be in 1 \.\.\. 5, got 6"):
         codec("topk", k=6).check((5,))

@@ -48,12 +48,12 @@ def test_a_url_is_written_read_and_packed_as_a_folder_is(where):
     packed = merge([place(where)], place(where))
     assert (len(packed), len(packed.shards)) == (20, 1)
     assert len(prune(place(where))) == 20
-    with pytest.raises(LimbeckError, match="teacher: 'a' here, 'b' there"):
+    with pytest.raises(LimbeckError, match="teacher 'a' here, 'b' there"):
         write(where, [30], about="b")
 
 
 def test_a_url_of_no_known_kind_is_one_line():
-    with pytest.raises(LimbeckError, match="nowhere://x is a URL that cannot be used"):
+    with pytest.raises(LimbeckError, match="nowhere://x cannot be used"):
         place("nowhere://x")
 
 
@@ -68,6 +68,6 @@ def test_an_s3_server_takes_and_gives_a_store():
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["shards"] == 2
     assert found["equal"]
-    assert "teacher: 'a' here, 'b' there" in found["other"]
+    assert "teacher 'a' here, 'b' there" in found["other"]
     assert found["packed"] == [60, 1]
     assert "has other bytes than were written" in found["changed"]

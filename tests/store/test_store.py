@@ -118,8 +118,16 @@ def test_rows_of_another_shape_and_nan_are_refused(tmp_path):
             writer.add(by_number([2]), np.zeros(1, int), {"output": torch.zeros(1, 4)})
         broken = answer([3, 4])
         broken[1, 2] = torch.nan
-        with pytest.raises(LimbeckError, match="output of sample 4 is NaN"):
+        with pytest.raises(LimbeckError, match="output of sample 4 is not finite"):
             writer.add(by_number([3, 4]), np.zeros(2, int), {"output": broken})
+        for wrong in (torch.inf, -torch.inf):
+            whole = torch.full((1, 5), wrong)
+            with pytest.raises(LimbeckError, match="output of sample 3 is not finite"):
+                writer.add(by_number([3]), np.zeros(1, int), {"output": whole})
+        with pytest.raises(LimbeckError, match=r"views: 2 rows were promised, got 1"):
+            writer.add(by_number([3, 4]), np.zeros(1, int), {"output": answer([3, 4])})
+        with pytest.raises(LimbeckError, match=r"but \['output'\] did not come"):
+            writer.add(by_number([3]), np.zeros(1, int), {"other": answer([3])})
         with pytest.raises(LimbeckError, match="2 rows were promised, got 3"):
             writer.add(by_number([3, 4]), np.zeros(2, int), {"output": answer([3, 4, 5])})
     assert read(tmp_path, [1, 0]).equal(answer([1, 0])), "what came before is there"
@@ -139,7 +147,7 @@ def test_what_was_added_before_an_error_is_written(tmp_path):
 def test_stores_of_two_teachers_are_not_mixed(tmp_path):
     write(tmp_path / "a", range(5))
     other = ABOUT | {"teacher": "b2"}
-    with pytest.raises(LimbeckError, match="teacher: 'a1' here, 'b2' there"):
+    with pytest.raises(LimbeckError, match="teacher 'a1' here, 'b2' there"):
         write(tmp_path / "a", range(5, 9), about=other)
     with pytest.raises(LimbeckError, match=r"keeps .*Float32.* got .*TopK.*another place"):
         write(tmp_path / "a", range(5, 9), codecs={"output": codec("topk", k=2)})
@@ -247,3 +255,52 @@ def test_a_writer_killed_at_any_moment_loses_the_open_shard_at_most(tmp_path):
         rows = len(Store(place(folder)))
         assert rows >= acknowledged - per_shard
         assert read(folder, range(rows)).equal(answer(range(rows)))
+
+
+def test_what_the_caller_does_with_its_arrays_afterwards_changes_nothing(tmp_path):
+    said, keys = torch.zeros(1, 5), by_number([0])
+    with Writer(place(tmp_path), ABOUT, OUTPUT) as writer:
+        for i in range(3):
+            said.copy_(answer([i]))
+            keys[:] = by_number([i])
+            writer.add(keys, np.zeros(1, int), {"output": said})
+    assert read(tmp_path, [2, 0, 1]).equal(answer([2, 0, 1]))
+
+
+def test_a_writer_of_samples_does_not_go_on_with_a_store_of_tokens(tmp_path):
+    write(tmp_path, range(3))
+    with pytest.raises(LimbeckError, match=r"keeps .*got .* of tokens"):
+        Writer(place(tmp_path), ABOUT, OUTPUT, tokens=("output",))
+
+
+def test_more_shards_than_files_may_be_open(tmp_path):
+    resource = pytest.importorskip("resource")
+    write(tmp_path, range(90), batch=1, shard_bytes=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (70, hard))
+    try:
+        assert read(tmp_path, range(90)).equal(answer(range(90)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_keys_that_share_a_word_are_told_apart(tmp_path):
+    keys = np.array([[5, 1], [5, 2], [5, 3], [4, 2]], np.uint64)
+    with Writer(place(tmp_path), ABOUT, OUTPUT) as writer:
+        writer.add(keys, np.zeros(4, int), {"output": answer(range(4))})
+    store = Store(place(tmp_path))
+    assert store.read(keys[[2, 0, 3, 1]], np.zeros(4, int))["output"].equal(answer([2, 0, 3, 1]))
+    with pytest.raises(LimbeckError, match="no row of sample"):
+        store.read(np.array([[5, 4]], np.uint64), np.zeros(1, int))
+
+
+def test_a_damaged_manifest_is_as_none(tmp_path):
+    write(tmp_path, range(4))
+    (tmp_path / "manifest.json").write_text('{"shards": [')
+    assert read(tmp_path, range(4)).equal(answer(range(4)))
+
+
+def test_a_place_that_cannot_be_written_is_found_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LimbeckError, match="must be a folder to write to"):
+        Writer(place(tmp_path / "file"), ABOUT, OUTPUT)

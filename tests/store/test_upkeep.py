@@ -6,7 +6,7 @@ import torch
 
 from limbeck.errors import LimbeckError
 from limbeck.store import Store, Writer, by_content, by_number, codec, place
-from limbeck.store.upkeep import damaged, merge, summary
+from limbeck.store.upkeep import damaged, merge, prune, summary
 
 ABOUT = {"teacher": "a1"}
 
@@ -122,3 +122,49 @@ def test_damaged_shards_are_found_without_reading_rows(tmp_path):
     content[-3] ^= 1
     path.write_bytes(content)
     assert damaged(Store(place(tmp_path))) == [str(path)]
+
+
+def test_a_store_that_is_not_named_is_not_merged_away(tmp_path):
+    write(tmp_path / "a", range(4))
+    write(tmp_path / "c", range(10), about={"teacher": "z"})
+    with pytest.raises(LimbeckError, match="c holds a store that is not one of these"):
+        merge([place(tmp_path / "a")], place(tmp_path / "c"))
+    assert len(Store(place(tmp_path / "c"))) == 10
+
+
+def test_what_another_writer_finishes_during_a_merge_stays(tmp_path):
+    write(tmp_path, range(6))
+
+    def meanwhile(keys, views):
+        write(tmp_path, [100, 101])
+        return np.ones(len(views), bool)
+
+    merge([place(tmp_path)], place(tmp_path), keep=meanwhile)
+    found = Store(place(tmp_path))
+    assert len(found) == 8
+    found.read(by_number([100, 0, 101]), np.zeros(3, int))
+
+
+def test_a_merge_that_is_stopped_before_the_old_shards_are_gone_can_be_made_again(tmp_path):
+    write(tmp_path, range(9))
+
+    class Stopped(Exception):
+        pass
+
+    class Once(type(place(tmp_path))):
+        def remove(self, name):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        merge([Once(tmp_path)], Once(tmp_path))
+    assert len(Store(place(tmp_path))) == 18, "old and new rows, which are the same"
+    assert len(merge([place(tmp_path)], place(tmp_path))) == 9
+
+
+def test_pruning_says_what_is_missing_and_leaves_something(tmp_path):
+    write(tmp_path, range(9))
+    with pytest.raises(LimbeckError, match="would hold no row"):
+        prune(place(tmp_path), views=[7])
+    next(tmp_path.glob("shard-*")).unlink()
+    with pytest.raises(LimbeckError, match="is missing"):
+        prune(place(tmp_path))

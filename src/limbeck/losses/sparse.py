@@ -117,7 +117,7 @@ def sparse_kl(
             "sparse_kl needs log probabilities and indices (B, N, k) beside logits (B, N, V), "
             f"got {tuple(t.shape)} and {tuple(index.shape)} beside {tuple(s.shape)}"
         )
-    check(t.shape[-1], s.shape[-1], tail)
+    check(t.shape[-1], None if tail == "drop" else s.shape[-1], tail)
     table = ops.of(s)
     s, t = table.float32(s), table.float32(t)
     if mask is not None:
@@ -134,12 +134,12 @@ def sparse_kl(
     return reduction.mean(table, items, mask, weight, count) * temperature**2
 
 
-def check(k: int, vocabulary: int, tail: str) -> None:
-    """Raises ValueError for a k or a tail that means nothing."""
+def check(k: int, vocabulary: int | None, tail: str) -> None:
+    """Raises ValueError for a k or a tail that means nothing; drawn entries may be any number."""
     if tail not in TAILS:
         raise ValueError(f"tail must be one of {TAILS}, got {tail!r}")
     fewest = 2 if tail == "renormalise" else 1
-    if not fewest <= k <= vocabulary:
+    if k < fewest or (vocabulary is not None and k > vocabulary):
         raise ValueError(f"k must be in {fewest} ... V = {vocabulary}, got {k}")
 
 

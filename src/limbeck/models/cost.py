@@ -10,7 +10,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.modes import eagerly, evaluating
-from limbeck.taps import plain
 
 log = logging.getLogger("limbeck")
 
@@ -20,15 +19,15 @@ def cost(model: nn.Module, example: Tensor) -> dict[str, int]:
 
     A multiply-add counts as two operations (ResNet-18 at 224 px: 3.6e9); only matrix products,
     convolutions and attention count. `example` (B, ...) is what the model takes; the model runs
-    once in eval mode, and its state and modes stay as they are. What compiles it is looked through.
+    once in eval mode, and its state and modes stay as they are. What runs it otherwise is looked
+    through.
 
     Example:
         >>> cost(nn.Linear(4, 3), torch.zeros(2, 4))
         {'parameters': 15, 'flops': 24, 'bytes': 60}
     """
-    model = plain(model)
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), evaluating(model), eagerly(), unfused_attention(), counter:
+    with torch.no_grad(), evaluating(model), as_written(model), unfused_attention(), counter:
         model(example)
     flops = counter.get_total_flops() // len(example)
     if not flops:
@@ -39,6 +38,22 @@ def cost(model: nn.Module, example: Tensor) -> dict[str, int]:
         "flops": flops,
         "bytes": sum(tensor.numel() * tensor.element_size() for tensor in state),
     }
+
+
+@contextmanager
+def as_written(model: nn.Module) -> Iterator[None]:
+    """Modules run themselves, not what other code makes of them (torch.compile, OpenVINO)."""
+    wrappers = [part for part in model.modules() if "_orig_mod" in part._modules]
+    before = [part.__dict__.get("forward") for part in wrappers]
+    for part in wrappers:
+        part.__dict__["forward"] = part.get_submodule("_orig_mod").forward
+    try:
+        with eagerly():
+            yield
+    finally:
+        for part, forward in zip(wrappers, before, strict=True):
+            part.__dict__.pop("forward")
+            part.__dict__ |= {} if forward is None else {"forward": forward}
 
 
 @contextmanager

@@ -1,15 +1,18 @@
 """What the rows of a store are of: images in views."""
 
 import hashlib
+from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import limbeck
-from limbeck.data import Images
+from limbeck.data import Images, permutation
 from limbeck.errors import RecipeError
 from limbeck.recipe.schema import Recipe
+
+LOOKS = 1000  # files whose bytes are part of the hash
 
 
 def about_images(recipe: Recipe, images: Images) -> dict[str, Any]:
@@ -17,14 +20,23 @@ def about_images(recipe: Recipe, images: Images) -> dict[str, Any]:
     data = recipe.data
     varied = data.augment.augment() is not None or data.strong is not None
     return {
-        "images": {"count": len(images), "digest": digest_of(images)},
+        "images": {
+            "count": len(images),
+            "digest": digest_of(images),
+            "classes": list(images.classes),
+            "task": recipe.task,
+        },
         "views": {
             "count": views_of(recipe),
             "seed": seed_of_views(recipe) if varied else 0,
             "augment": data.augment.model_dump(mode="json", exclude_defaults=True),
             "strong": data.strong and data.strong.model_dump(mode="json", exclude_defaults=True),
         },
-        "versions": {"limbeck": limbeck.__version__, "torch": torch.__version__.split("+")[0]},
+        "versions": {
+            "limbeck": limbeck.__version__,
+            "torch": torch.__version__.split("+")[0],
+            "Pillow": None if images.in_memory else version("Pillow"),
+        },
     }
 
 
@@ -37,8 +49,10 @@ def views_of(recipe: Recipe) -> int:
     """How many views of each image are recycled.
 
     Raises:
-        RecipeError: a recipe that recycles none.
+        RecipeError: a recipe that recycles none, or mixes images.
     """
+    if recipe.data.augment.mix() is not None:
+        raise RecipeError(["data.augment: mixed images cannot be stored; leave out the mixing"])
     if recipe.data.views is None:
         raise RecipeError(
             [
@@ -50,12 +64,15 @@ def views_of(recipe: Recipe) -> int:
 
 
 def digest_of(images: Images) -> str:
-    """A hash of the images: of pixels in memory, of names and sizes of files."""
+    """A hash of the images: pixels in memory; of files names, sizes, and the bytes of LOOKS."""
     found = hashlib.sha256()
     if isinstance(images.pixels, Tensor):
         found.update(images.pixels.contiguous().reshape(-1).numpy().data)
-    else:
-        for i, name in enumerate(images.pixels.names):
-            found.update(f"{name} {images.pixels.path(i).stat().st_size}\n".encode())
-        found.update(f"{images.pixels.image_size}".encode())
+        return found.hexdigest()[:16]
+    files = images.pixels
+    found.update(f"{files.image_size}".encode())
+    for i, name in enumerate(files.names):
+        found.update(f"{name} {files.path(i).stat().st_size}\n".encode())
+    for i in permutation(0, 0, len(files))[:LOOKS]:
+        found.update(files.path(int(i)).read_bytes())
     return found.hexdigest()[:16]

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -13,15 +14,17 @@ from limbeck.data.views import in_view
 from limbeck.errors import LimbeckError, need
 from limbeck.foreign import Foreign
 from limbeck.recipe.about import about_images, seed_of_views
-from limbeck.recipe.build import open_splits, teacher_source
+from limbeck.recipe.build import device_of, open_splits, teacher_source
 from limbeck.recipe.foreign import foreign_source
 from limbeck.recipe.kinds import ForeignSource
 from limbeck.recipe.networks import Teacher
 from limbeck.recipe.schema import Recipe
 from limbeck.signals import Batch, Signals
-from limbeck.sources import Source
+from limbeck.sources import Frozen, Source
+from limbeck.train.ranks import Ranks
 
 BATCH = 64
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Labelling:
     images: Images
     source: Source
     about: dict[str, Any]
+    device: torch.device = CPU
 
     def answers(
         self, view: int, ids: Tensor, wants: list[str]
@@ -48,13 +52,25 @@ class Labelling:
             strong=None if data.strong is None else data.strong.augment(),
             workers=data.workers,
         )
+        for batch in shown:
+            yield batch, self.answer(batch.images, wants)
+
+    def answer(self, images: Tensor, wants: list[str]) -> Mapping[str, Tensor]:
+        """What the teacher says of some images, always asked in batches of one size."""
+        count = len(images)
+        filled = torch.cat((images, images[-1:].expand(BATCH - count, *images.shape[1:])))
         with torch.no_grad():
-            for batch in shown:
-                yield batch, self.source(Batch(batch.images), Signals(), wants)
+            said = self.source(Batch(filled.to(self.device)), Signals(), wants)
+        return {want: value[:count].cpu() for want, value in said.items()}
+
+    def close(self) -> None:
+        """Ends the process of a teacher that has one."""
+        if isinstance(self.source, Foreign):
+            self.source.close()
 
 
-def labelling(recipe: Recipe, name: str = "teacher") -> Labelling:
-    """What labels a recipe's training images by one of its networks.
+def labelling(recipe: Recipe, name: str = "teacher", ranks: Ranks | None = None) -> Labelling:
+    """What labels a recipe's training images by one of its networks, on the recipe's device.
 
     Raises:
         LimbeckError: no such network, one that is to be trained first, or what cannot be built.
@@ -72,9 +88,14 @@ def labelling(recipe: Recipe, name: str = "teacher") -> Labelling:
             f"{name} is to be fitted first; train the recipe once, then name what that leaves in "
             "teacher/student.safetensors as its checkpoint instead of fit"
         )
+    if recipe.train.threads is not None:
+        torch.set_num_threads(recipe.train.threads)
     images = open_splits(recipe.data, recipe.seed, recipe.asked).train
     source, told = taught(block, recipe, images, name)
-    return Labelling(recipe, images, source, {"teacher": told} | about_images(recipe, images))
+    device = device_of(recipe.train, ranks or Ranks())
+    source.to(device)
+    told = {"teacher": told} | about_images(recipe, images)
+    return Labelling(recipe, images, source, told, device)
 
 
 def taught(
@@ -96,9 +117,26 @@ def about_teacher(block: Mapping[str, Any], source: Source) -> dict[str, Any]:
         for key, value in sorted(module.state_dict().items()):
             weights.update(key.encode())
             weights.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    told = ("model", "precision", "mean", "std", "image_size", "class_map")
+    told = ("model", "options", "precision", "channels_last", "classes", "class_map")
     faster = {"optimize": ran(block["optimize"])} if block["optimize"] else {}
-    return {"weights": weights.hexdigest()[:16], **{key: block[key] for key in told}, **faster}
+    sees = repr(source.reader.inputs) if isinstance(source, Frozen) else None
+    return {
+        "weights": weights.hexdigest()[:16],
+        "sees": sees,
+        "library": library(block["model"]),
+        **{key: block[key] for key in told},
+        **faster,
+    }
+
+
+def library(model: str) -> str | None:
+    """The version of the library that a model is of, if it is of one.
+
+    >>> library("limbeck.zoo:mlp") is None
+    True
+    """
+    name = model.partition(":")[0]
+    return f"{name} {version(name)}" if name in ("torchvision", "timm") else None
 
 
 def ran(optimize: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from limbeck.recipe.chains import Link, direct, links, named, rehearse
 from limbeck.recipe.chronicle import chronicle, scores
 from limbeck.recipe.group import assess_students
 from limbeck.recipe.images import Data
+from limbeck.recipe.kinds import StoredSource
 from limbeck.recipe.remembered import recalled, remember
 from limbeck.recipe.schema import Recipe
 from limbeck.recipe.sources import Voice
@@ -290,6 +291,7 @@ def compare_recipe(
     arms, subject = chosen(arms_of(recipe), only), subject_of(recipe)
     if not {LABELS, subject} <= arms.keys():
         raise RecipeError([f"a comparison needs the arms {LABELS!r} and {subject!r}"])
+    shared_views(recipe, seeds or recipe.compare.seeds)
     return compare(
         list(arms),
         range(seeds or recipe.compare.seeds),
@@ -301,6 +303,16 @@ def compare_recipe(
         task=recipe.asked,
         students=[*recipe.students, ENSEMBLE] if recipe.students else (),
     )
+
+
+def shared_views(recipe: Recipe, seeds: int) -> None:
+    """Refuses a store whose views only one of the seeds would see."""
+    stored = any(isinstance(block, StoredSource) for block in recipe.teachers().values())
+    varied = recipe.data.augment.augment() is not None or recipe.data.strong is not None
+    if stored and varied and seeds > 1 and recipe.data.views_seed is None:
+        raise RecipeError(
+            ["data.views_seed: all seeds read one store; set the one that it was made with"]
+        )
 
 
 def runner(arms: Mapping[str, Recipe], teachers: Path, subject: str) -> Runner:

@@ -22,6 +22,7 @@ from limbeck.recipe.kinds import (
     RoutedSource,
     StoredSource,
     ViewSource,
+    members,
 )
 from limbeck.recipe.networks import Teacher
 from limbeck.recipe.schema import Recipe
@@ -42,7 +43,7 @@ def sources_of(recipe: Recipe, student: Reader, images: Images, ask: Ask) -> dic
     Raises:
         LimbeckError: what does not fit, with the key that it is about.
     """
-    making = Making(recipe, student, images, networks_of(recipe, ask))
+    making = Making(recipe, student, images, networks_of(recipe, images, ask))
     return {name: named(name, recipe, making.source, block) for name, block in read(recipe)}
 
 
@@ -50,7 +51,7 @@ def sources_of_each(
     recipe: Recipe, students: Mapping[str, Reader], images: Images, ask: Ask
 ) -> dict[str, Source | dict[str, Source]]:
     """The sources of several students: one for all, or one for each where it is made of them."""
-    networks = networks_of(recipe, ask)
+    networks = networks_of(recipe, images, ask)
     makings = {name: Making(recipe, each, images, networks) for name, each in students.items()}
     found: dict[str, Source | dict[str, Source]] = {}
     for name, block in read(recipe):
@@ -59,8 +60,26 @@ def sources_of_each(
     return found
 
 
-def networks_of(recipe: Recipe, ask: Ask) -> dict[str, Source]:
-    return {name: named(name, recipe, ask, block) for name, block in recipe.networks().items()}
+def networks_of(recipe: Recipe, images: Images, ask: Ask) -> dict[str, Source]:
+    """The networks that teach, and the stores of what networks said, each made once."""
+
+    def make(name: str, block: Any) -> Source:
+        match block:
+            case Teacher():
+                return ask(name, block)
+            case ForeignSource():
+                return foreign_source(block, recipe, images)
+        return stored_source(name, block, recipe, images)
+
+    kinds = (Teacher, ForeignSource, StoredSource)
+    blocks = {n: block for n, block in recipe.teachers().items() if isinstance(block, kinds)}
+    wanted = {*recipe.networks(), *(name for name, _ in read(recipe)), *inside(recipe)}
+    return {n: named(n, recipe, make, block) for n, block in blocks.items() if n in wanted}
+
+
+def inside(recipe: Recipe) -> list[str]:
+    """The sources that others are made of."""
+    return [name for block in recipe.teachers().values() for name in members(block)]
 
 
 def read(recipe: Recipe) -> list[tuple[str, Any]]:
@@ -92,7 +111,7 @@ class Making:
     def source(self, name: str, block: Any) -> Source:
         """The source that a block of a name says."""
         match block:
-            case Teacher():
+            case Teacher() | ForeignSource() | StoredSource():
                 return self.networks[name]
             case EmaSource():
                 return Ema(self.student, block.decay, buffers=block.buffers)
@@ -108,10 +127,6 @@ class Making:
             case DrawnSource():
                 seed = derive(self.recipe.seed, f"drawn {name}")
                 return Drawn(self.members(block.of), seed)
-            case ForeignSource():
-                return foreign_source(block, self.recipe, self.images)
-            case StoredSource():
-                return stored_source(name, block, self.recipe, self.images)
             case RoutedSource():
                 domains = domains_of(block.of, self.images.classes)
                 return ByClass(dict(zip(block.of, self.members([*block.of]), strict=True)), domains)

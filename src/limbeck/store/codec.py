@@ -32,6 +32,7 @@ class Codec:
 
     name: ClassVar[str]
     gives: ClassVar[tuple[str, ...]] = ("",)
+    masks: ClassVar[bool] = False  # whether -inf comes back as it was
 
     def encode(self, x: Tensor, draws: Draws) -> dict[str, NDArray[Any]]:
         """The arrays that hold rows (R, *shape), which are float32."""

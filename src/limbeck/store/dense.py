@@ -20,9 +20,10 @@ class Float32(Codec):
     """The numbers themselves; a student trained from them is the one trained with the teacher."""
 
     name = "float32"
+    masks = True
 
     def encode(self, x: Tensor, draws: Draws) -> dict[str, NDArray[Any]]:
-        return {"values": x.numpy()}
+        return {"values": x.numpy().copy()}  # not what the caller may write to again
 
     def decode(self, arrays: Arrays, shape: Shape) -> dict[str, Tensor]:
         return {"": torch.from_numpy(arrays["values"])}
@@ -62,6 +63,7 @@ class Logits(Codec):
     """
 
     name = "logits"
+    masks = True
 
     def encode(self, x: Tensor, draws: Draws) -> dict[str, NDArray[Any]]:
         largest = x.amax(-1, keepdim=True)
@@ -111,6 +113,7 @@ class Hard(Codec):
 
     name = "hard"
     gives = (".label",)
+    masks = True
 
     def encode(self, x: Tensor, draws: Draws) -> dict[str, NDArray[Any]]:
         kind = np.uint16 if x.shape[-1] <= 1 << 16 else np.uint32

@@ -46,7 +46,7 @@ def codec(name: str, **settings: Any) -> Codec:
         LimbeckError: no such codec, or a setting that it does not have.
 
     >>> codec("topk", k=50)
-    TopK(k=50, values='float16', temperature=1.0)
+    TopK(temperature=1.0, k=50, values='float16')
     """
     if name not in CODECS:
         raise LimbeckError(

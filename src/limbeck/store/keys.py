@@ -24,8 +24,8 @@ def by_number(ids: ArrayLike) -> Keys:
     [[7, 0]]
     """
     numbers = np.asarray(ids)
-    if numbers.size and numbers.min() < 0:
-        raise LimbeckError(f"ids must not be negative, got {numbers.min()}")
+    if numbers.size and (numbers.dtype.kind not in "iu" or numbers.min() < 0):
+        raise LimbeckError(f"ids must be whole numbers from 0 on, got {numbers.min()}")
     words = numbers.astype(np.uint64).reshape(-1, 1)
     return np.concatenate((words, np.zeros_like(words)), -1)
 
@@ -80,7 +80,11 @@ class Index:
             known, rows = self.tables.get(int(view), (np.zeros((0, 2), np.uint64), views[:0]))
             asked = np.flatnonzero(views == view)
             place = np.searchsorted(known[:, 0], keys[asked, 0])
-            inside = np.flatnonzero(place < len(known))
-            hits = inside[(known[place[inside]] == keys[asked[inside]]).all(-1)]
-            found[asked[hits]] = rows[place[hits]]
+            while asked.size:  # once, unless keys share their first word
+                inside = place < len(known)
+                asked, place = asked[inside], place[inside]
+                asked, place = (x[known[place, 0] == keys[asked, 0]] for x in (asked, place))
+                hit = known[place, 1] == keys[asked, 1]
+                found[asked[hit]] = rows[place[hit]]
+                asked, place = asked[~hit], place[~hit] + 1
         return found

@@ -23,18 +23,24 @@ def manifest_of(shards: list[Shard]) -> dict[str, Any]:
         "about": first.get("about", {}),
         "signals": first.get("signals", {}),
         "shards": [
-            {"name": shard.told["name"], "rows": shard.rows, "digest": shard.told["digest"]}
+            {"name": shard.name, "rows": shard.rows, "digest": shard.told["digest"]}
             for shard in shards
         ],
     }
 
 
-def write_manifest(place: Place) -> None:
-    """Writes the manifest of the shards that are there now."""
-    content = json.dumps(manifest_of(shards_of(place)), indent=1)
+def write_manifest(place: Place, shards: list[Shard] | None = None) -> None:
+    """Writes the manifest of these shards, or of all that are there now."""
+    content = json.dumps(manifest_of(shards_of(place) if shards is None else shards), indent=1)
     place.write(MANIFEST, (content + "\n").encode())
 
 
-def read_manifest(place: Place) -> dict[str, Any] | None:
-    """The manifest, or None where there is none."""
-    return json.loads(bytes(place.read(MANIFEST))) if MANIFEST in place.names() else None
+def listed(place: Place) -> dict[str, str]:
+    """The digests of the shards that the manifest lists; none where it is gone or damaged."""
+    if MANIFEST not in place.names():
+        return {}
+    try:
+        document = json.loads(bytes(place.part(MANIFEST, 0, place.size(MANIFEST))))
+        return {shard["name"]: shard["digest"] for shard in document["shards"]}
+    except (ValueError, KeyError, TypeError):
+        return {}

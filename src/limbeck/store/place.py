@@ -1,11 +1,17 @@
 """Where a store is: a local folder, or a URL that fsspec knows (`s3://bucket/name`)."""
 
-import mmap
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from limbeck.checkpoint import atomic
 from limbeck.errors import LimbeckError, need
+
+WHOLE = ("s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "memory")  # objects appear whole there
 
 
 class Place(Protocol):
@@ -15,8 +21,16 @@ class Place(Protocol):
         """The files, in order; none where the folder is not there yet."""
         ...
 
-    def read(self, name: str) -> Any:
-        """A file's bytes, mapped where that can be."""
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        ...
+
+    def part(self, name: str, start: int, stop: int) -> bytes:
+        """Some of a file's bytes."""
+        ...
+
+    def whole(self, name: str) -> Any:
+        """All bytes of a file, mapped where that can be."""
         ...
 
     def write(self, name: str, content: bytes) -> None:
@@ -25,6 +39,10 @@ class Place(Protocol):
 
     def remove(self, name: str) -> None:
         """Takes a file away."""
+        ...
+
+    def prepare(self) -> None:
+        """Makes the folder; raises LimbeckError where nothing can be written."""
         ...
 
     def sweep(self) -> None:
@@ -45,20 +63,31 @@ class Local:
         inside = self.folder.iterdir() if self.folder.is_dir() else ()
         return sorted(path.name for path in inside if not path.name.startswith("."))
 
-    def read(self, name: str) -> Any:
-        path = self.folder / name
-        if not path.stat().st_size:
-            return b""
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    def size(self, name: str) -> int:
+        return (self.folder / name).stat().st_size
+
+    def part(self, name: str, start: int, stop: int) -> bytes:
+        with (self.folder / name).open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+    def whole(self, name: str) -> Any:
+        size = self.size(name)  # torch's map keeps no file open, which Python's does
+        path = str(self.folder / name)
+        return torch.from_file(path, shared=False, size=size, dtype=torch.uint8).numpy()
 
     def write(self, name: str, content: bytes) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         with atomic(self.folder / name) as temporary:
             temporary.write_bytes(content)
 
     def remove(self, name: str) -> None:
         (self.folder / name).unlink()
+
+    def prepare(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LimbeckError(f"{self} must be a folder to write to: {error.strerror}") from error
 
     def sweep(self) -> None:
         for path in self.folder.glob(".*.tmp"):
@@ -71,39 +100,73 @@ class Remote:
     def __init__(self, url: str) -> None:
         fsspec = need("fsspec", "remote")
         self.url = url.rstrip("/")
-        try:
+        with self.told():
             self.system, self.folder = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise LimbeckError(f"{url} is a URL that cannot be used: {error}") from error
+        protocol = self.system.protocol
+        self.kinds = (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
     def __str__(self) -> str:
         return self.url
 
-    def names(self) -> list[str]:
-        self.system.invalidate_cache()
-        if not self.system.exists(self.folder):
-            return []
-        found = self.system.ls(self.folder, detail=False)
-        return sorted(name for name in (path.rsplit("/", 1)[-1] for path in found) if name)
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Whatever a file system raises, as one line with the URL."""
+        try:
+            yield
+        except LimbeckError:
+            raise
+        except Exception as error:
+            first = str(error).partition("\n")[0] or type(error).__name__
+            raise LimbeckError(f"{self.url} cannot be used: {first}") from error
 
-    def read(self, name: str) -> Any:
-        return self.system.cat_file(f"{self.folder}/{name}")
+    def names(self) -> list[str]:
+        with self.told():
+            self.system.invalidate_cache()
+            if not self.system.exists(self.folder):
+                return []
+            found = [path.rsplit("/", 1)[-1] for path in self.system.ls(self.folder, detail=False)]
+        return sorted(name for name in found if name and not name.startswith("."))
+
+    def size(self, name: str) -> int:
+        with self.told():
+            return int(self.system.size(f"{self.folder}/{name}"))
+
+    def part(self, name: str, start: int, stop: int) -> bytes:
+        with self.told():
+            return self.system.cat_file(f"{self.folder}/{name}", start=start, end=stop)
+
+    def whole(self, name: str) -> Any:
+        with self.told():
+            return self.system.cat_file(f"{self.folder}/{name}")
 
     def write(self, name: str, content: bytes) -> None:
-        self.system.makedirs(self.folder, exist_ok=True)
-        self.system.pipe_file(f"{self.folder}/{name}", content)
+        path = f"{self.folder}/{name}"
+        with self.told():
+            if set(self.kinds) & set(WHOLE):
+                self.system.pipe_file(path, content)
+                return
+            temporary = f"{self.folder}/.{name}.{secrets.token_hex(4)}.tmp"
+            self.system.pipe_file(temporary, content)
+            self.system.mv(temporary, path)
 
     def remove(self, name: str) -> None:
-        self.system.rm_file(f"{self.folder}/{name}")
+        with self.told():
+            self.system.rm_file(f"{self.folder}/{name}")
+
+    def prepare(self) -> None:
+        with self.told():
+            self.system.makedirs(self.folder, exist_ok=True)
 
     def sweep(self) -> None:
-        """Nothing: what was not written whole is not there."""
+        """Nothing, in an object store: what was not written whole is not there."""
 
 
 def place(where: str | Path) -> Place:
     """The place that a path or a URL names.
 
-    >>> str(place("teacher-store"))
-    'teacher-store'
+    >>> str(place("teacher-store")), str(place("file:///tmp/teacher-store"))
+    ('teacher-store', '/tmp/teacher-store')
     """
+    if isinstance(where, str) and where.startswith("file://"):
+        return Local(Path(where.removeprefix("file://")))
     return Remote(where) if isinstance(where, str) and "://" in where else Local(Path(where))

@@ -22,7 +22,7 @@ class Rows:
 
     def every(self, name: str) -> NDArray[Any]:
         """An array of all shards, those of rows and not of tokens."""
-        return np.concatenate([shard.arrays[name] for shard in self.shards])
+        return np.concatenate([shard.one(name) for shard in self.shards])
 
     def index(self) -> Index:
         """Where the row of each key and view is."""

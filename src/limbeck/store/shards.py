@@ -6,6 +6,7 @@ becomes visible when it is whole; its arrays are mapped into memory, not read.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +17,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from limbeck.errors import LimbeckError
-from limbeck.store.place import Place
+from limbeck.store.place import Local, Place
 
 KINDS = {
-    "BOOL": "?",
-    **{f"U{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
-    **{f"I{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
-    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+    f"{letter}{8 * size}": np.dtype(f"<{kind}{size}").str
+    for letter, kind, sizes in (
+        ("U", "u", (1, 2, 4, 8)),
+        ("I", "i", (1, 2, 4, 8)),
+        ("F", "f", (2, 4, 8)),
+    )
+    for size in sizes
 }
 SCHEMA = 1
 AGAIN = "remove it and write it again"
@@ -73,23 +77,29 @@ def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard that was opened: its arrays, mapped, and what it says of itself."""
+    """A shard: what it says of itself, and its arrays, which are mapped when they are asked for."""
 
-    path: str
-    arrays: dict[str, NDArray[Any]]
+    place: Place
     told: dict[str, Any]
+    entries: dict[str, Any]
+    start: int
 
     @classmethod
     def open(cls, place: Place, name: str) -> "Shard":
-        """Maps a shard.
+        """Reads what a shard says of itself.
 
         Raises:
-            LimbeckError: a file that is damaged or cut short, or has another's name.
+            LimbeckError: a file that cannot be read, is damaged or cut short, or has another's
+                name.
         """
         path = f"{place}/{name}"
         try:
-            told, arrays = unfolded(memoryview(place.read(name)))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            told, entries, start = header(place, name)
+        except OSError as error:
+            raise LimbeckError(f"{path} cannot be read: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, LimbeckError):
+                raise
             raise LimbeckError(
                 f"{path} must be a whole shard of a store, but it is damaged or cut short "
                 f"({error}); {AGAIN}"
@@ -104,7 +114,30 @@ class Shard:
                 f"{path} was written as {told['name']}: shards were renamed or swapped; "
                 "give it its name back"
             )
-        return cls(path, arrays, told)
+        return cls(place, told, entries, start)
+
+    @property
+    def name(self) -> str:
+        return self.told["name"]
+
+    @property
+    def path(self) -> str:
+        return f"{self.place}/{self.name}"
+
+    @cached_property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All arrays, by name."""
+        memory = memoryview(self.place.whole(self.name))[self.start :]
+        return {name: shaped(memory, entry) for name, entry in self.entries.items()}
+
+    def one(self, name: str) -> NDArray[Any]:
+        """One array, without the others where those are far away."""
+        if "arrays" in self.__dict__ or isinstance(self.place, Local):
+            return self.arrays[name]
+        entry = self.entries[name]
+        first, last = (self.start + offset for offset in entry["data_offsets"])
+        part = self.place.part(self.name, first, last)
+        return shaped(memoryview(part), {**entry, "data_offsets": [0, last - first]})
 
     @cached_property
     def sound(self) -> bool:
@@ -123,7 +156,7 @@ class Shard:
 
     @property
     def rows(self) -> int:
-        return len(self.arrays["view"])
+        return self.entries["view"]["shape"][0]
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -131,29 +164,33 @@ class Shard:
         return np.concatenate(([0], np.cumsum(self.arrays["length"], dtype=np.int64)))
 
 
-def unfolded(memory: memoryview) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """The metadata and the arrays of a safetensors file; raises ValueError if it is not whole."""
-    start = 8 + int.from_bytes(memory[:8], "little")
-    if start > len(memory):
-        raise ValueError(f"a header of {start} bytes in a file of {len(memory)}")
-    header = json.loads(bytes(memory[8:start]))
-    metadata = header.pop("__metadata__")
+def header(place: Place, name: str) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """What a shard says, its arrays, and where they begin; raises ValueError if it is not whole."""
+    size, length = place.size(name), place.part(name, 0, 8)
+    start = 8 + int.from_bytes(length, "little")
+    if start > size:
+        raise ValueError(f"a header of {start} bytes in a file of {size}")
+    entries = json.loads(place.part(name, 8, start))
+    metadata = entries.pop("__metadata__")
     if of_text(metadata["limbeck"]) != metadata["digest"]:
         raise ValueError("other metadata than were written")
-    end = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if end != len(memory):
-        raise ValueError(f"{len(memory)} bytes instead of {end}")
     told = json.loads(metadata["limbeck"])
-    arrays = {name: mapped(memory, start, entry) for name, entry in header.items()}
-    if layout(arrays) != told["arrays"]:
+    found = {key: [KINDS[entry["dtype"]], entry["shape"]] for key, entry in entries.items()}
+    if found != told["arrays"]:
         raise ValueError("other arrays than were written")
-    return told, arrays
+    end = start + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    if end != size or not all(map(fits, entries.values())):
+        raise ValueError(f"{size} bytes instead of {end}")
+    return told, entries, start
 
 
-def mapped(memory: memoryview, start: int, entry: Mapping[str, Any]) -> NDArray[Any]:
-    kind, shape = np.dtype(KINDS[entry["dtype"]]), entry["shape"]
+def fits(entry: Mapping[str, Any]) -> bool:
+    """Whether an array has as many bytes as its kind and shape say."""
     first, last = entry["data_offsets"]
-    count = int(np.prod(shape, dtype=np.int64))
-    if last - first != count * kind.itemsize:
-        raise ValueError(f"an array of {shape} in {last - first} bytes")
-    return np.frombuffer(memory, kind, count, start + first).reshape(shape)
+    return last - first == math.prod(entry["shape"]) * np.dtype(KINDS[entry["dtype"]]).itemsize
+
+
+def shaped(memory: memoryview, entry: Mapping[str, Any]) -> NDArray[Any]:
+    first, last = entry["data_offsets"]
+    kind = np.dtype(KINDS[entry["dtype"]])
+    return np.frombuffer(memory[first:last], kind).reshape(entry["shape"])

@@ -1,13 +1,13 @@
 """Codecs that keep a few entries of a row over many classes.
 
-V classes, p = softmax(x / T). Signals are read as `NAME.index` (R, K), ascending, `NAME.log_p`
-(R, K), and what more a codec says. What becomes of the classes that are not kept is the loss's
-`tail`: exact probabilities take any, weights of drawn classes take `"drop"`, with which the
-gradient of `sparse_kl` is that of the full divergence on average.
+V classes, p = softmax(x / T). Signals are read as `NAME.index` (R, K), ascending, and `NAME.log_p`
+(R, K) where all entries are probabilities: then the loss's `tail` says what becomes of the other
+classes. Where some are drawn they are `NAME.log_weight`, and take `tail="drop"` alone, with which
+the gradient of `sparse_kl` is that of the full divergence on average.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -25,10 +25,17 @@ OVER = 1e-2  # of probability, that sums in low precision may be above 1
 NEVER = LEVELS - 1  # the level of a probability of 0
 
 
+@dataclass(frozen=True)
 class Softened(Codec):
-    """A codec of probabilities, which are those of one temperature."""
+    """A codec of probabilities, p = softmax(x / T) at T = `temperature`."""
 
-    temperature: float
+    temperature: float = field(default=1.0, kw_only=True)
+    masks = True
+
+    def check(self, shape: Shape) -> None:
+        classes(self.name, shape)
+        if not self.temperature > 0:
+            raise LimbeckError(f"temperature must be positive, got {self.temperature}")
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,6 @@ class TopK(Softened):
 
     k: int
     values: Literal["float16", "levels"] = "float16"
-    temperature: float = 1.0
     name = "topk"
     gives = (".index", ".log_p", ".rest")
 
@@ -109,8 +115,10 @@ class TopK(Softened):
         return kept_error(x / self.temperature, decoded) | rest_of(decoded)
 
     def check(self, shape: Shape) -> None:
-        classes(self.name, shape)
-        fits("k", self.k, shape)
+        super().check(shape)
+        fits("k", self.k, shape[-1])
+        if self.values not in ("float16", "levels"):
+            raise LimbeckError(f"values must be 'float16' or 'levels', got {self.values!r}")
 
 
 @dataclass(frozen=True)
@@ -126,9 +134,8 @@ class Sampled(Softened):
     """
 
     n: int
-    temperature: float = 1.0
     name = "sampled"
-    gives = (".index", ".log_p")
+    gives = (".index", ".log_weight")
 
     def encode(self, x: Tensor, draws: Draws) -> dict[str, NDArray[Any]]:
         index = drawn((x / self.temperature).double().softmax(-1), draws(self.n))
@@ -136,12 +143,11 @@ class Sampled(Softened):
 
     def decode(self, arrays: Arrays, shape: Shape) -> dict[str, Tensor]:
         index = torch.from_numpy(unpack_sorted(arrays["index"], self.n, shape[-1]))
-        return {".index": index, ".log_p": torch.full(index.shape, -float(np.log(self.n)))}
+        return {".index": index, ".log_weight": torch.full(index.shape, -float(np.log(self.n)))}
 
     def check(self, shape: Shape) -> None:
-        classes(self.name, shape)
-        if self.n < 1:
-            raise LimbeckError(f"codec 'sampled' needs n of at least 1, got {self.n}")
+        super().check(shape)
+        fits("n", self.n)
 
 
 @dataclass(frozen=True)
@@ -159,9 +165,8 @@ class HeadAndTail(Softened):
 
     k: int
     n: int
-    temperature: float = 1.0
     name = "head-and-tail"
-    gives = (".index", ".log_p")
+    gives = (".index", ".log_weight")
 
     def encode(self, x: Tensor, draws: Draws) -> dict[str, NDArray[Any]]:
         log_p = (x / self.temperature).double().log_softmax(-1)
@@ -183,23 +188,27 @@ class HeadAndTail(Softened):
         log_p = torch.from_numpy(arrays["log_p"]).float()
         return {
             ".index": torch.cat((head, tail), -1),
-            ".log_p": torch.cat((log_p, rest.expand(tail.shape)), -1),
+            ".log_weight": torch.cat((log_p, rest.expand(tail.shape)), -1),
         }
 
     def error(self, x: Tensor, decoded: Mapping[str, Tensor]) -> dict[str, float]:
-        head = {part: value[..., : self.k] for part, value in decoded.items()}
+        head = {
+            ".index": decoded[".index"][..., : self.k],
+            ".log_p": decoded[".log_weight"][..., : self.k],
+        }
         return kept_error(x / self.temperature, head)
 
     def check(self, shape: Shape) -> None:
-        classes(self.name, shape)
-        fits("k", self.k, (shape[-1] - 1,))
-        if self.n < 1:
-            raise LimbeckError(f"codec 'head-and-tail' needs n of at least 1, got {self.n}")
+        super().check(shape)
+        fits("k", self.k, shape[-1] - 1)
+        fits("n", self.n)
 
 
-def fits(what: str, k: int, shape: Shape) -> None:
-    if not 1 <= k <= shape[-1]:
-        raise LimbeckError(f"{what} must be in 1 ... {shape[-1]}, got {k}")
+def fits(what: str, k: int, most: int | None = None) -> None:
+    """Raises LimbeckError unless `k` is a whole number from 1 to `most`."""
+    if not isinstance(k, int) or k < 1 or (most is not None and k > most):
+        limit = "1 or more" if most is None else f"in 1 ... {most}"
+        raise LimbeckError(f"{what} must be {limit}, got {k}")
 
 
 def kept_error(x: Tensor, decoded: Mapping[str, Tensor]) -> dict[str, float]:

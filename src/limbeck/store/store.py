@@ -1,6 +1,8 @@
 """Reading a store: the rows of any samples in any views, whatever codec keeps them."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +14,11 @@ from torch import Tensor
 from limbeck.errors import LimbeckError, close
 from limbeck.store.kept import Kept
 from limbeck.store.keys import Index, Keys, Views, named
-from limbeck.store.manifest import read_manifest, shards_of
+from limbeck.store.manifest import listed, shards_of
 from limbeck.store.place import Place
 from limbeck.store.rows import Rows
+
+MOST = 4  # differences that an error names
 
 
 class Store:
@@ -56,15 +60,20 @@ class Store:
 
     def check_manifest(self) -> None:
         """Refuses a store from which a shard is gone, or in which one was replaced."""
-        digests = {shard.told["name"]: shard.told["digest"] for shard in self.shards}
-        for listed in (read_manifest(self.place) or {"shards": []})["shards"]:
-            name, digest = listed["name"], listed["digest"]
-            if digests.get(name) != digest:
-                fault = "another file than the manifest lists" if name in digests else "missing"
+        here = {shard.name: shard.told["digest"] for shard in self.shards}
+        for name, digest in listed(self.place).items():
+            if here.get(name) != digest:
+                fault = "another file than the manifest lists" if name in here else "missing"
                 raise LimbeckError(
                     f"{self.place}/{name} is {fault}; bring it back, or make do without it by "
                     f"limbeck store merge {self.place}"
                 )
+
+    def identity(self) -> Tensor:
+        """A hash of what the store is about and how it keeps that, as bytes."""
+        told = {"about": self.about, "signals": self.shards[0].told["signals"]}
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).digest()[:16]
+        return torch.tensor(list(digest), dtype=torch.uint8)
 
     @cached_property
     def index(self) -> Index:
@@ -86,6 +95,8 @@ class Store:
         Raises:
             LimbeckError: a row or a signal that is not there, a shard with bytes that were changed.
         """
+        if not len(keys):
+            raise LimbeckError(f"no rows of {self.place} were asked for; give keys")
         rows = self.index.find(keys, views)
         missing = np.flatnonzero(rows < 0)
         if missing.size:
@@ -136,13 +147,27 @@ def padded(tokens: Tensor, lengths: NDArray[np.int64]) -> Tensor:
 
 
 def same_store(what: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Raises LimbeckError with all that differs between what two parts of a store are about."""
-    changed = [
-        f"{key}: {ours.get(key)!r} here, {theirs.get(key)!r} there"
-        for key in sorted({*ours, *theirs})
-        if ours.get(key) != theirs.get(key)
-    ]
+    """Raises LimbeckError with what differs between what two parts of a store are about."""
+    changed = list(differing(ours, theirs))
     if changed:
+        more = f" and {len(changed) - MOST} more" if len(changed) > MOST else ""
         raise LimbeckError(
-            f"{what} belongs to another store, which needs a place of its own: {'; '.join(changed)}"
+            f"{what} belongs to another store, which needs a place of its own: "
+            f"{'; '.join(changed[:MOST])}{more}"
         )
+
+
+def differing(ours: Any, theirs: Any, key: str = "") -> Iterator[str]:
+    """What differs, innermost."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        for inner in sorted({*ours, *theirs}):
+            where = f"{key}.{inner}" if key else inner
+            yield from differing(ours.get(inner), theirs.get(inner), where)
+    elif ours != theirs:
+        yield f"{key} {short(ours)} here, {short(theirs)} there"
+
+
+def short(value: Any, most: int = 60) -> str:
+    """A value in an error."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."

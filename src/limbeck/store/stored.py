@@ -48,6 +48,17 @@ class Stored(Source):
         found = self.store.read(keys, views, list(dict.fromkeys(self.owners[w] for w in wants)))
         return {want: found[want].to(device_of(batch)) for want in wants}
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Which store it is, so that a run does not go on from another one."""
+        return {"store": self.store.identity()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        if not state["store"].equal(self.store.identity()):
+            raise LimbeckError(
+                f"{self.store.place} is about something else than the store that this run began "
+                "with; bring that back, or train in a new folder"
+            )
+
     def check(self, wants: Sequence[str]) -> None:
         for want in wants:
             if want in self.owners:

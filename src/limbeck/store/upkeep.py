@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.errors import LimbeckError
 from limbeck.store.errors import Error, pooled
 from limbeck.store.kept import Kept
 from limbeck.store.keys import Keys, Views
 from limbeck.store.manifest import write_manifest
 from limbeck.store.place import Place
 from limbeck.store.rows import Rows
-from limbeck.store.shards import Shard, shard_name, write_shard
+from limbeck.store.shards import Shard, is_shard, shard_name, write_shard
 from limbeck.store.store import Store, same_store
 from limbeck.store.writer import SHARD_BYTES
 
@@ -85,14 +86,16 @@ def merge(
 ) -> Store:
     """Writes the rows of stores as one store, each row once, in full shards.
 
-    `into` may be among the places: its old shards are removed when all new ones are there, so that
-    a call that is killed loses nothing. A row that several have is taken from the first.
+    `into` is new, or one of the places: then its old shards are removed when all new ones are
+    there, so that a call that is killed loses nothing and can be made again. A row that several
+    have is taken from the first.
 
     Args:
         keep: which rows (R,) stay, by keys and views; all unless given.
 
     Raises:
-        LimbeckError: stores of different teachers, data or codecs; a shard with changed bytes.
+        LimbeckError: stores of different teachers, data or codecs; another store at `into`; a shard
+            with changed bytes; no row left.
     """
     stores = [Store(place, whole=False) for place in places]
     first = stores[0]
@@ -101,28 +104,40 @@ def merge(
         same_store(
             f"{other.place}", first.shards[0].told["signals"], other.shards[0].told["signals"]
         )
+    before = [shard.name for s in stores if f"{s.place}" == f"{into}" for shard in s.shards]
+    if not before and any(map(is_shard, into.names())):
+        raise LimbeckError(f"{into} holds a store that is not one of these; name it too")
     rows = Rows([shard for store in stores for shard in store.shards])
     keys, views = rows.every("key"), rows.every("view")
     wanted = np.flatnonzero(keep(keys, views.astype(np.int64)))
+    if not wanted.size:
+        raise LimbeckError(f"{into} would hold no row; remove it instead")
     wanted = wanted[np.sort(firsts(keys[wanted], views[wanted]))]
-    before = [name for name in into.names() if name.startswith("shard-")]
     error = pooled([(shard.rows, shard.told["error"]) for shard in rows.shards])
     told = {"about": first.about, "signals": first.shards[0].told["signals"], "error": error}
-    writer = secrets.token_hex(4)
+    into.prepare()
+    writer, names = secrets.token_hex(8), list[str]()
     for number, part in enumerate(portions(rows, wanted, shard_bytes)):
-        write_shard(into, shard_name(writer, number), raw(rows, part, first.kept), told)
+        names.append(shard_name(writer, number))
+        write_shard(into, names[-1], raw(rows, part, first.kept), told)
+    write_manifest(into, [Shard.open(into, name) for name in names])
     for name in before:
         into.remove(name)
-    write_manifest(into)
     return Store(into)
 
 
 def prune(place: Place, views: Sequence[int] = ()) -> Store:
     """Drops what killed writers left, rows that are there twice, and views that are not wanted.
 
+    Nobody may be writing to the store meanwhile.
+
     Args:
         views: those to keep; all unless given.
+
+    Raises:
+        LimbeckError: a store from which a shard is gone; no row left.
     """
+    Store(place)
     place.sweep()
 
     def wanted(keys: Keys, seen: Views) -> NDArray[np.bool_]:
@@ -139,7 +154,9 @@ def firsts(keys: Keys, views: Views) -> Numbers:
 
 def portions(rows: Rows, wanted: Numbers, shard_bytes: int) -> Iterator[Numbers]:
     """Runs of rows that fill a shard each."""
-    sizes = [sum(a.nbytes for a in shard.arrays.values()) / shard.rows for shard in rows.shards]
+    sizes = [
+        sum(a.nbytes for a in shard.arrays.values()) / max(shard.rows, 1) for shard in rows.shards
+    ]
     of = np.searchsorted(rows.starts, wanted, side="right") - 1
     ends = np.cumsum(np.asarray(sizes)[of])
     yield from np.split(wanted, np.flatnonzero(np.diff(ends // shard_bytes)) + 1)

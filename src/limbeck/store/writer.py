@@ -65,19 +65,21 @@ class Writer:
             same_store(f"{place}", self.before.about, self.about)
             self.kept = self.before.kept
             self.check_codecs(self.before)
-        self.name, self.number = secrets.token_hex(4), 0
+        place.prepare()
+        self.name, self.number = secrets.token_hex(8), 0
         self.empty()
 
     def empty(self) -> None:
         self.rows: list[dict[str, NDArray[Any]]] = []
         self.errors: list[tuple[int, Error]] = []
-        self.bytes, self.begun = 0, time.monotonic()
+        self.bytes, self.begun = 0, 0.0
 
     def check_codecs(self, before: Store) -> None:
-        theirs = {name: kept.codec for name, kept in before.kept.items()}
-        if theirs != dict(self.codecs):
+        theirs = {name: (kept.codec, kept.tokens) for name, kept in before.kept.items()}
+        ours = {name: (codec, name in self.tokens) for name, codec in self.codecs.items()}
+        if theirs != ours:
             raise LimbeckError(
-                f"{self.place} keeps {theirs}, got {dict(self.codecs)}; write to another place"
+                f"{self.place} keeps {told(theirs)}, got {told(ours)}; write to another place"
             )
 
     def known(self, keys: Keys, views: Views) -> NDArray[np.bool_]:
@@ -95,6 +97,7 @@ class Writer:
     ) -> None:
         """Takes rows: signals (R, ...), those of tokens (sum of lengths, ...)."""
         coded: dict[str, Coded] = {}
+        self.check_rows(keys, views, signals, lengths)
         for name, codec in self.codecs.items():
             owners = self.owners(name, len(keys), lengths)
             x = self.checked(name, signals[name], keys, owners)
@@ -110,7 +113,12 @@ class Writer:
         lengths: NDArray[np.int64] | None = None,
     ) -> None:
         """Takes rows that are coded already, such as `TopK.from_sparse` makes them."""
-        arrays: dict[str, NDArray[Any]] = {"key": keys, "view": views.astype(np.int32)}
+        self.check_rows(keys, views, signals, lengths)
+        if not len(keys):
+            return
+        if not self.rows:
+            self.begun = time.monotonic()
+        arrays: dict[str, NDArray[Any]] = {"key": keys.copy(), "view": views.astype(np.int32)}
         if self.tokens and lengths is not None:
             arrays["length"] = lengths.astype(np.int32)
         for name in self.codecs:
@@ -124,6 +132,21 @@ class Writer:
         self.bytes += sum(array.nbytes for array in arrays.values())
         if self.bytes >= self.shard_bytes or time.monotonic() - self.begun >= self.seconds:
             self.flush()
+
+    def check_rows(
+        self,
+        keys: Keys,
+        views: Views,
+        signals: Mapping[str, Any],
+        lengths: NDArray[np.int64] | None,
+    ) -> None:
+        """Raises LimbeckError unless there are as many views, lengths and signals as there must."""
+        promised("views", len(keys), len(views))
+        if self.tokens and lengths is not None:
+            promised("lengths", len(keys), len(lengths))
+        missing = [name for name in self.codecs if name not in signals]
+        if missing:
+            raise LimbeckError(f"the store keeps {list(self.codecs)}, but {missing} did not come")
 
     def owners(
         self, name: str, samples: int, lengths: NDArray[np.int64] | None
@@ -151,11 +174,16 @@ class Writer:
         x = signal.detach().float().cpu().contiguous()
         promised(name, len(owners), len(x))
         self.same_shape(name, tuple(x.shape[1:]))
-        bad = x.isnan().flatten(1).any(-1) if x.ndim > 1 else x.isnan()
+        codec = self.codecs[name]
+        bad = x.isnan() | x.isposinf() | (x.isneginf() & (not codec.masks))
+        bad = bad.flatten(1).any(-1) if x.ndim > 1 else bad
+        if codec.masks and x.ndim > 1:
+            bad |= x.isneginf().flatten(1).all(-1)
         if bool(bad.any()):
-            key = keys[owners[int(bad.nonzero()[0])]]
+            row = int(bad.nonzero()[0])
             raise LimbeckError(
-                f"{name} of sample {named(key)} is NaN; the teacher or its input is broken there"
+                f"{name} of sample {named(keys[owners[row]])} is not finite; the teacher or its "
+                "input is broken there"
             )
         return x
 
@@ -175,12 +203,12 @@ class Writer:
         if not self.rows:
             return
         arrays = {name: np.concatenate([row[name] for row in self.rows]) for name in self.rows[0]}
-        told = {
+        says = {
             "about": self.about,
             "signals": {name: kept.as_json() for name, kept in self.kept.items()},
             "error": pooled(self.errors),
         }
-        write_shard(self.place, shard_name(self.name, self.number), arrays, told)
+        write_shard(self.place, shard_name(self.name, self.number), arrays, says)
         self.number += 1
         self.empty()
 
@@ -194,7 +222,13 @@ class Writer:
         traceback: TracebackType | None,
     ) -> None:
         self.flush()
-        write_manifest(self.place)
+        if any(map(is_shard, self.place.names())):
+            write_manifest(self.place)
+
+
+def told(kept: Mapping[str, tuple[Codec, bool]]) -> dict[str, str]:
+    """Codecs by signal, for an error."""
+    return {name: f"{codec}{' of tokens' * tokens}" for name, (codec, tokens) in kept.items()}
 
 
 def promised(name: str, rows: int, got: int) -> None:

@@ -75,12 +75,18 @@ class Ranks:
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """The ranks that torchrun started, for the time being; one process otherwise."""
+    """The ranks that torchrun started, for the time being; one process otherwise.
+
+    They find each other under the number of their restart: torchrun may keep one store for all of
+    its restarts, and then ranks would wait for the addresses of those that died.
+    """
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks()
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend)
+    store, rank, world = next(dist.rendezvous("env://"))
+    store = dist.PrefixStore(f"life {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
     finally:
