@@ -336,3 +336,14 @@ def test_b061_rows_of_student_and_teacher_belong_together() -> None:
     _, signals = distiller.gather(rows, {})
     for source in ("student", "teacher"):
         assert signals[source]["same"][:, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_b062_a_teacher_without_values_is_refused_by_the_name_of_its_weight() -> None:
+    """ZeRO-3 leaves weights of no element, an unfilled model those of no device."""
+    student, empty = mlp(), mlp(seed=1)
+    empty.body.weight = nn.Parameter(torch.empty(0))
+    with torch.device("meta"):
+        unfilled = mlp(seed=1)
+    for teacher, name in ((empty, "body.weight"), (unfilled, "stem.weight")):
+        with pytest.raises(LimbeckError, match=f"{name} of source 'teacher' must hold values"):
+            Distiller(student, teacher, truth() + Match(losses.kl))

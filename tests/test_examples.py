@@ -15,7 +15,7 @@ from torch import Tensor
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HELPERS = Path(__file__).parent / "frameworks"
 FRAMEWORKS = "LIMBECK_FRAMEWORKS_PYTHON"
-LOOPS = ("lightning_loop", "hf_trainer", "accelerate_loop")
+LOOPS = ("lightning_loop", "hf_trainer", "accelerate_loop", "fabric_loop")
 
 needs_frameworks = pytest.mark.skipif(
     FRAMEWORKS not in os.environ,
@@ -69,6 +69,8 @@ def saved(name: str, folder: Path) -> dict[str, Tensor]:
         (path,) = folder.rglob("*.ckpt")
         state = torch.load(path, weights_only=True)["state_dict"]
         return {key.removeprefix("distiller."): value for key, value in state.items()}
+    if name == "fabric_loop":
+        return torch.load(folder / "fabric.pt", weights_only=True)
     (path,) = folder.rglob("model.safetensors")
     return load_file(path)
 

@@ -241,7 +241,47 @@ def whole(value: Any) -> Tensor:
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
+def sharded_teacher(folder: Path) -> Seen:
+    """A teacher in parts of its own, beside a student in parts."""
+    distiller = make(torch.float64)
+    (teacher,) = distiller.sources["teacher"].modules()
+    for part in (teacher.body, teacher, distiller.student, distiller):
+        fully_shard(part)
+    train(distiller, distiller, torch.float64, ranks=2)
+    return {name: value.full_tensor() for name, value in distiller.state_dict().items()}
+
+
+def ragged() -> tuple[Distiller, Tensor, Tensor]:
+    """Five tokens whose losses are 0.9, 0.2, 0.2, 0.2 and 0.2."""
+    student = nn.Linear(2, 2, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        student.weight.copy_(torch.eye(2))
+    values = torch.tensor([0.9, 0.2, 0.2, 0.2, 0.2], dtype=torch.float64)
+    x = torch.stack([-values.expm1().log(), torch.zeros_like(values)], 1)
+    return Distiller(student, {}, 1.0 * truth()), x, torch.zeros(5, dtype=torch.long)
+
+
+def step_of(wrapped: nn.Module, distiller: Distiller, x: Tensor, y: Tensor, share: Any) -> float:
+    """The loss before a step of gradient descent."""
+    loss = wrapped(x, target=y, share=share).loss
+    loss.backward()
+    torch.optim.SGD(distiller.parameters(), 0.5).step()
+    return float(loss.detach())
+
+
+def tokens_that_ranks_have_unevenly(folder: Path) -> Seen:
+    distiller, x, y = ragged()
+    rows = slice(0, 1) if dist.get_rank() == 0 else slice(1, 5)
+    total, items = distiller.items(5, target=y), distiller.items(len(x[rows]), target=y[rows])
+    share = {name: 2 * int(n) / int(total[name]) for name, n in items.items()}
+    wrapped = DistributedDataParallel(distiller)
+    loss = step_of(wrapped, distiller, x[rows], y[rows], share)
+    return {"loss": loss / 2, "weight": distiller.student.weight.detach().clone()}
+
+
 SCENARIOS = (
+    sharded_teacher,
+    tokens_that_ranks_have_unevenly,
     balanced,
     equal_to_one_process,
     several_equal_to_one_process,
@@ -353,6 +393,25 @@ def test_b065_balanced_weights_are_those_of_all_ranks(folder: Path) -> None:
         assert all(torch.equal(first[wrapper][n], second[wrapper][n]) for n in first[wrapper])
         names = [name for name in first[wrapper] if name.startswith("objective.weights")]
         assert [float(first[wrapper][name]) for name in names] == first["factors"]
+
+
+def test_b055_ranks_with_other_numbers_of_tokens_equal_one_process(folder: Path) -> None:
+    """(0.9 + 4 * 0.2) / 5, where a mean of the ranks' means would be 0.55."""
+    alone, x, y = ragged()
+    assert step_of(alone, alone, x, y, None) == pytest.approx(0.34, abs=1e-12)
+    seen = seen_by(folder, tokens_that_ranks_have_unevenly)
+    assert sum(each["loss"] for each in seen) == pytest.approx(0.34, abs=1e-12)
+    assert not torch.equal(alone.student.weight, torch.eye(2, dtype=torch.float64))
+    for each in seen:
+        torch.testing.assert_close(each["weight"], alone.student.weight, rtol=0, atol=1e-12)
+
+
+def test_a_teacher_in_parts_teaches_as_a_whole_one(folder: Path) -> None:
+    alone = make(torch.float64)
+    train(alone, alone, torch.float64, ranks=1)
+    for seen in seen_by(folder, sharded_teacher):
+        for name, value in state(alone).items():
+            torch.testing.assert_close(seen[name], value, rtol=0, atol=1e-10)
 
 
 def test_sharded_ranks_equal_one_process(folder: Path) -> None:
