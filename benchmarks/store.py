@@ -40,6 +40,7 @@ from limbeck.zoo import resnet8x4, resnet32x4
 RESULT = Path(__file__).parent / "results" / "store.json"
 SAMPLES, ROUNDS = 256, 30
 ROWS, CLASSES, BATCH = 50_000, 1_000, 128
+SHARD = 1 << 24  # bytes, so that there are several
 Step = Callable[[], None]
 
 
@@ -180,11 +181,12 @@ def io() -> dict[str, float]:
     megabytes = ROWS * (2 * CLASSES + 4) / 1e6
     draw = np.random.default_rng(0)
     found: dict[str, float] = {}
+    kept = {"output": codec("logits")}
     with tempfile.TemporaryDirectory() as folder:
         where = place(folder)
 
         def write() -> None:
-            with Writer(where, {"rows": "random"}, {"output": codec("logits")}) as writer:
+            with Writer(where, {"rows": "random"}, kept, shard_bytes=SHARD) as writer:
                 for ids in torch.arange(ROWS).split(512):
                     views = np.zeros(len(ids), int)
                     writer.add(by_number(ids.numpy()), views, {"output": x[ids]})
