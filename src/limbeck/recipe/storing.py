@@ -17,7 +17,7 @@ from limbeck.recipe.labelling import BATCH, Labelling, labelling
 from limbeck.recipe.schema import Recipe
 from limbeck.store import Codec, Kept, Store, Writer, by_number, summary
 from limbeck.store.errors import Error, pooled
-from limbeck.store.place import Place
+from limbeck.store.places import Place
 from limbeck.store.store import same_store
 from limbeck.train.ranks import Ranks
 

@@ -6,7 +6,7 @@ from limbeck.store.kept import Kept as Kept
 from limbeck.store.kept import codec as codec
 from limbeck.store.keys import by_content as by_content
 from limbeck.store.keys import by_number as by_number
-from limbeck.store.place import place as place
+from limbeck.store.places import place as place
 from limbeck.store.store import Store as Store
 from limbeck.store.stored import Stored as Stored
 from limbeck.store.stored import of_tokens as of_tokens

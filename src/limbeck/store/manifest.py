@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from limbeck.store.place import Place
+from limbeck.store.places import Place
 from limbeck.store.shards import Shard, is_shard
 
 MANIFEST = "manifest.json"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from limbeck.errors import LimbeckError
-from limbeck.store.place import Local, Place
+from limbeck.store.places import Local, Place
 
 KINDS = {
     f"{letter}{8 * size}": np.dtype(f"<{kind}{size}").str

@@ -15,7 +15,7 @@ from limbeck.errors import LimbeckError, close
 from limbeck.store.kept import Kept
 from limbeck.store.keys import Index, Keys, Views, named
 from limbeck.store.manifest import listed, shards_of
-from limbeck.store.place import Place
+from limbeck.store.places import Place
 from limbeck.store.rows import Rows
 
 MOST = 4  # differences that an error names

@@ -13,7 +13,7 @@ from limbeck.store.errors import Error, pooled
 from limbeck.store.kept import Kept
 from limbeck.store.keys import Keys, Views
 from limbeck.store.manifest import write_manifest
-from limbeck.store.place import Place
+from limbeck.store.places import Place
 from limbeck.store.rows import Rows
 from limbeck.store.shards import Shard, is_shard, shard_name, write_shard
 from limbeck.store.store import Store, same_store

@@ -17,7 +17,7 @@ from limbeck.store.errors import Error, pooled
 from limbeck.store.kept import Kept
 from limbeck.store.keys import Keys, Views, named
 from limbeck.store.manifest import write_manifest
-from limbeck.store.place import Place
+from limbeck.store.places import Place
 from limbeck.store.shards import is_shard, shard_name, write_shard
 from limbeck.store.store import Store, same_store
 

@@ -21,7 +21,7 @@ from limbeck.foreign.http.wire import Answer
 from limbeck.store import Writer, by_content
 from limbeck.store.codec import Coded
 from limbeck.store.keys import Keys
-from limbeck.store.place import Place
+from limbeck.store.places import Place
 from limbeck.store.sparse import TopK
 from limbeck.store.writer import SHARD_BYTES
 

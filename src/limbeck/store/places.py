@@ -164,8 +164,8 @@ class Remote:
 def place(where: str | Path) -> Place:
     """The place that a path or a URL names.
 
-    >>> str(place("teacher-store")), str(place("file:///tmp/teacher-store"))
-    ('teacher-store', '/tmp/teacher-store')
+    >>> str(place("teacher-store")), str(place("file://teacher-store"))
+    ('teacher-store', 'teacher-store')
     """
     if isinstance(where, str) and where.startswith("file://"):
         return Local(Path(where.removeprefix("file://")))
