@@ -46,7 +46,7 @@ def labels_of(t: Any, axis: int = -1) -> Any:
     """Labels that follow the samples: the second class of the source, in any framework."""
     table = ops.of(t)
     t = table.moveaxis(table.float32(t), axis, -1)
-    return table.argsort(table.where(t > -INF, t, -1e30), descending=True)[..., 1]
+    return table.ranked(table.where(t > -INF, t, -1e30))[1][..., 1]
 
 
 def under(law: str, group: "dict[str, Subject]") -> list[str]:

@@ -67,6 +67,19 @@ def test_b002_the_temperature_squared_is_in_the_value() -> None:
     assert 0.5 < cold / hot < 2
 
 
+@each("bad", [-1.0, float("nan")])
+def test_b034_a_negative_or_missing_share_of_a_label_is_no_number(bad: float) -> None:
+    """Never the finite value of the others, unless the row is masked."""
+    soft = T.softmax(-1)
+    soft[1, 2] = bad
+    assert np.isnan(losses.cross_entropy(S, soft).item())
+    assert np.isnan(float(losses.cross_entropy(S.numpy(), soft.numpy(), label_smoothing=0.1)))
+    seen = both(losses.cross_entropy, S, soft, mask=torch.tensor([True, False]))
+    assert seen == right(both(losses.cross_entropy, S[:1], soft[:1]))
+    masked = grad(losses.cross_entropy, S, soft, mask=torch.tensor([True, False]))
+    assert masked.isfinite().all()
+
+
 def test_b005_classes_are_selected_before_the_softmax() -> None:
     assert both(losses.kl, S[:1, 1:3], T[:1, 1:3]) == right(0.0226223011)
     absent = torch.tensor([True, False, False, True])

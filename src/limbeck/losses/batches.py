@@ -49,8 +49,3 @@ def square_distances(table: Any, x: Any, alive: Any) -> Any:
     """Squared distances (B, B), 0 for pairs that do not count."""
     square = table.square_distances(x)
     return square if alive is None else table.where(pairs(alive), square, 0)
-
-
-def gram(table: Any, x: Any) -> Any:
-    """Inner products of the vectors of the last axis."""
-    return table.matmul(x, table.moveaxis(x, -1, -2))

@@ -38,6 +38,9 @@ def jeffreys(
     """
     table, s, t, mask = sides.items(s, t, axis, mask)
     sides.positive("temperature", temperature)
+    if mask is None and weight is None:
+        valid = reduction.divisor(table, table.size(s) // s.shape[-1], count)
+        return table.total_jeffreys(s, t, temperature, temperature**2 / valid)
     forth, back = table.both_kl(s, t, temperature)
     return silent.mean(table, forth + back, mask, weight, count, temperature**2)
 
@@ -249,9 +252,9 @@ def akl(
 
 def _head_share(table: Any, q: Any, p: Any, mu: float) -> Any:
     """Rows of the head's share of sum_c |p_c - q_c|."""
-    order = table.argsort(p, descending=True)
-    gap = table.take(table.abs(p - q), order)
+    p, order = table.ranked(p)
+    gap = table.abs(p - table.take(q, order))
     first, others = gap[..., 0], gap[..., 1:]
-    mass = table.cumsum(table.take(p, order), -1)[..., 1:]
+    mass = table.cumsum(p, -1)[..., 1:]
     head = first + table.sum(table.where(mass <= mu, others, 0), -1)
     return head / table.at_least(table.sum(gap, -1), TINY)

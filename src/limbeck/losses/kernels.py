@@ -122,7 +122,7 @@ def linear_cka(s: Any, t: Any, *, mask: Any = None) -> Any:
 
 def _cosines(table: Any, x: Any) -> Any:
     """Cosines of the rows (B, B); those of a row of zeros are 0."""
-    return batches.gram(table, table.unit(x))
+    return table.gram(table.unit(x))
 
 
 def _log_affinity(table: Any, x: Any, alive: Any) -> Any:
@@ -144,7 +144,7 @@ def _gaussian(cos: Any, gamma: float, order: int) -> Any:
 
 def _alignment(table: Any, x: Any, alive: Any) -> Any:
     """The centred kernel as a vector of unit length (B^2,)."""
-    kernel = batches.gram(table, _centred(table, x, alive))
+    kernel = table.gram(_centred(table, x, alive))
     return table.unit(table.reshape(kernel, (-1,)))
 
 

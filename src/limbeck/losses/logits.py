@@ -4,6 +4,7 @@ B batch, C classes, T temperature, s and t logits of student and source, q = sof
 p = softmax(t / T). `axis` is where the classes are; every other axis holds items.
 """
 
+import math
 from typing import Any
 
 from limbeck.losses import reduction, sides
@@ -114,7 +115,8 @@ def cross_entropy(
         axis, mask, weight, count: as in `kl`.
 
     Returns:
-        A scalar >= 0; 0 with a gradient path if nothing is labelled.
+        A scalar >= 0; 0 with a gradient path if nothing is labelled; NaN for a distribution with a
+        negative or NaN entry.
 
     Example:
         >>> import numpy as np
@@ -137,6 +139,8 @@ def cross_entropy(
     if label_smoothing:
         smooth = -table.mean_log_softmax(s)
         items = (1 - label_smoothing) * items + label_smoothing * smooth
+    if not integer:
+        items = table.where(table.any(target < 0, -1), math.nan, items)
     return reduction.mean(table, items, mask, weight, count)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from limbeck import ops
 from limbeck.losses import differences, reduction
+from limbeck.ops import CONSTANT
 
 LAYER_NORM = 1e-5  # joins the variance of a sample, as in the layer norm of torch
 BATCH_NORM = 1e-4  # joins the variance of a feature in the logarithm of the sum
-CONSTANT = 1e-12  # a feature whose variance is less than this of its mean square does not vary
 
 
 def vkd(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = None) -> Any:
@@ -81,10 +81,7 @@ def srd_logsum(s: Any, t: Any, *, eps: float = 1e-5, mask: Any = None) -> Any:
         ln B more than this, and -inf at equality.
     """
     table, s, t, alive = _features(s, t, mask)
-    z_s, z_t = (
-        centred / table.sqrt(variance + BATCH_NORM)
-        for centred, variance in (_moments(table, x, alive) for x in (s, t))
-    )
+    z_s, z_t = (_standard(table, x, alive) for x in (s, t))
     return table.log(_over_samples(table, table.sum(table.squares(z_s, z_t) ** 2, 1), alive) + eps)
 
 
@@ -105,7 +102,7 @@ def srd_correlation(s: Any, t: Any, *, eps: float = 1e-5, mask: Any = None) -> A
         As `srd_logsum`: the form of the authors' code for transformers, equal to it; weight 1.
     """
     table, s, t, alive = _features(s, t, mask)
-    c = _correlation(table, s, t, alive)
+    c = table.correlations(s, t) if alive is None else _correlation(table, s, t, alive)
     return table.log(table.sum((c - 1) ** 4) + eps)
 
 
@@ -135,6 +132,14 @@ def _pooled(table: Any, x: Any, mask: Any, alive: Any) -> Any:
     if x.ndim > 2:
         x = table.mean(x, (2, 3) if x.ndim == 4 else 1)
     return x if alive is None else table.where(alive[:, None], x, 0)
+
+
+def _standard(table: Any, x: Any, alive: Any) -> Any:
+    """Every feature with mean 0 and variance 1 over the samples that count, as a batch norm."""
+    if alive is None:
+        return table.batch_norm(x, BATCH_NORM)
+    centred, variance = _moments(table, x, alive)
+    return centred / table.sqrt(variance + BATCH_NORM)
 
 
 def _correlation(table: Any, s: Any, t: Any, alive: Any) -> Any:

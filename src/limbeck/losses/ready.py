@@ -31,9 +31,11 @@ def dense(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
     return table, *(table.where(mask[:, None], x, 0) for x in (s, t)), mask
 
 
-def needed(table: Any, mask: Any) -> Any:
-    """A mask, or None where it is seen at once to leave nothing out."""
-    return None if table.visible(mask) and bool(mask.all()) else mask
+def present(table: Any, x: Any, absent: float) -> Any:
+    """Which entries are not `absent`, the least of all; None where a look says that none is."""
+    if table.visible(x) and table.size(x) > 0 and x.min().item() > absent:
+        return None
+    return x != absent
 
 
 def samples(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:

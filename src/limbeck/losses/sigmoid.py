@@ -55,6 +55,9 @@ def binary_kl(
     """
     table, s, t, mask = ready.items(s, t, axis, mask)
     sides.positive("temperature", temperature)
+    if mask is None and weight is None:
+        factor = temperature**2 / _items(table, s, axis, count)
+        return table.total_binary_kl(s, t, temperature, factor)
     items = table.sum(table.binary_kl(s / temperature, t / temperature), axis)
     return silent.mean(table, items, mask, weight, count, temperature**2)
 
@@ -98,7 +101,9 @@ def binary_cross_entropy(
     """
     table, s, target, mask = ready.items(s, target, axis, mask)
     target = table.cast(target, s)
-    known = ready.needed(table, target != -100)
+    known = ready.present(table, target, -100)
+    if known is mask is weight is None:
+        return table.total_binary_cross_entropy(s, target, 1 / _items(table, s, axis, count))
     if known is None:
         items = table.binary_cross_entropy(s, target)
     else:
@@ -133,7 +138,10 @@ def binary_hard(
         Lee, "Pseudo-label", ICML workshop 2013, class by class.
     """
     table, s, t, mask = ready.items(s, t, axis, mask)
-    items = table.sum(table.binary_cross_entropy(s, table.cast(t > 0, s)), axis)
+    decided = table.cast(t > 0, s)
+    if mask is None and weight is None:
+        return table.total_binary_cross_entropy(s, decided, 1 / _items(table, s, axis, count))
+    items = table.sum(table.binary_cross_entropy(s, decided), axis)
     return reduction.mean(table, items, mask, weight, count)
 
 
@@ -180,3 +188,8 @@ def squared_error(
         valid = reduction.valid(table, mask, s.shape)
         s, t = table.where(valid, s, 0), table.where(valid, t, math.nan)
     return differences.known_entries(table, s, t, lambda: ~table.isnan(t), mask, weight, count)
+
+
+def _items(table: Any, s: Any, axis: int, count: Any) -> Any:
+    """The divisor where all items count."""
+    return reduction.divisor(table, table.size(s) // max(s.shape[axis], 1), count)

@@ -37,7 +37,7 @@ def sp(s: Any, t: Any, *, mask: Any = None) -> Any:
         weight 3000. Paper and authors divide by B^2: 1/B times this, so 3000/B here.
     """
     table, s, t, alive = batches.embeddings(s, t, mask)
-    g_s, g_t = (table.unit(batches.gram(table, x)) for x in (s, t))
+    g_s, g_t = (table.unit(table.gram(x)) for x in (s, t))
     n = reduction.divisor(table, batches.number(table, alive, s), None)
     return differences.whole(table, table.mean_squares, g_s, g_t, n)
 
@@ -85,7 +85,7 @@ def ickd(s: Any, t: Any, *, mask: Any = None, weight: Any = None, count: Any = N
             f"got {tuple(s.shape)} and {tuple(t.shape)}; tap a layer before global pooling"
         )
     table, s, t, mask = ready.samples(s, t, mask)
-    g_s, g_t = (table.unit(batches.gram(table, _positions(table, x))) for x in (s, t))
+    g_s, g_t = (table.unit(table.gram(_positions(table, x))) for x in (s, t))
     g_s, g_t = table.rows(g_s), table.rows(g_t)
     mean = differences.mean(table, table.mean_squares, g_s, g_t, mask, weight, count)
     return mean * s.shape[1]

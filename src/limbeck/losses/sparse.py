@@ -13,7 +13,7 @@ import math
 from typing import Any, Literal
 
 from limbeck import ops
-from limbeck.losses import ready, reduction, sides, silent
+from limbeck.losses import ready, reduction, sides
 
 Tail = Literal["bucket", "renormalise", "drop"]
 TAILS = ("bucket", "renormalise", "drop")
@@ -68,9 +68,8 @@ def topk_kl(
     check(k, s.shape[-1], tail)
     table, s, t, mask = sides.items(s, t, -1, mask)
     index = table.top(t, k)
-    kept_s, kept_t = (kept(table, x / temperature, index, tail) for x in (s, t))
-    items = _items(table, kept_s, kept_t, tail)
-    return silent.mean(table, items, mask, weight, count, temperature**2)
+    kept_s, kept_t = (kept(table, x, index, tail, temperature) for x in (s, t))
+    return _mean(table, kept_s, kept_t, tail, temperature, mask, weight, count)
 
 
 def sparse_kl(
@@ -125,13 +124,12 @@ def sparse_kl(
         s, t, index = reduction.only(table, mask, s, t, index)
     if tail == "bucket" and t.shape[-1] == s.shape[-1]:
         tail = "renormalise"  # nothing is left for a bucket
-    filled = ready.needed(table, t > LOWEST)
+    filled = ready.present(table, t, -math.inf)
     if filled is not None:
         index = table.where(filled, index, table.take(index, table.top(t, 1)))
-    kept_s = kept(table, s / temperature, index, tail, filled)
+    kept_s = kept(table, s, index, tail, temperature, filled)
     kept_t = table.concat([t, _rest(table, t)], -1) if tail == "bucket" else t
-    items = _items(table, kept_s, kept_t, tail)
-    return reduction.mean(table, items, mask, weight, count) * temperature**2
+    return _mean(table, kept_s, kept_t, tail, temperature, mask, weight, count)
 
 
 def check(k: int, vocabulary: int | None, tail: str) -> None:
@@ -143,23 +141,33 @@ def check(k: int, vocabulary: int | None, tail: str) -> None:
         raise ValueError(f"k must be in {fewest} ... V = {vocabulary}, got {k}")
 
 
-def kept(table: Any, x: Any, index: Any, tail: Tail, filled: Any = None) -> Any:
-    """Logits, up to a constant, of the classes that `tail` makes of logits (*items, V)."""
-    chosen = table.take(table.log_softmax(x) if tail == "drop" else x, index)
-    if filled is not None:
-        chosen = table.where(filled, chosen, LOWEST)
-    if tail != "bucket":
-        return chosen
-    rest = table.logsumexp(table.put(x, index, LOWEST))
-    return table.concat([chosen, rest[..., None]], -1)
+def kept(table: Any, x: Any, index: Any, tail: Tail, temperature: Any, filled: Any = None) -> Any:
+    """Logits, up to a constant, of the classes that `tail` makes of logits (*items, V) over T."""
+    if tail == "bucket":
+        found = table.bucketed(x, index, temperature)
+    else:
+        x = x / temperature
+        found = table.take(table.log_softmax(x) if tail == "drop" else x, index)
+    if filled is None:
+        return found
+    k = index.shape[-1]
+    return table.concat([table.where(filled, found[..., :k], LOWEST), found[..., k:]], -1)
 
 
-def _items(table: Any, s: Any, t: Any, tail: Tail) -> Any:
-    """The divergence of every token."""
-    if tail != "drop":
-        return table.kl(s, t, 1.0)
-    s, t = (table.at_least(x, LOWEST) for x in (s, t))
-    return table.sum(table.exp(t) * (t - s), -1)
+def _mean(
+    table: Any, s: Any, t: Any, tail: Tail, temperature: Any, mask: Any, weight: Any, count: Any
+) -> Any:
+    """T^2 times the mean divergence of the tokens that count, from what is kept of both sides."""
+    square = temperature**2
+    if tail == "drop":
+        s, t = (table.at_least(x, LOWEST) for x in (s, t))
+        items = table.sum(table.exp(t) * (t - s), -1)
+    elif mask is None and weight is None:
+        valid = reduction.divisor(table, table.size(s) // s.shape[-1], count)
+        return table.total_kl(s, t, 1.0, square / valid)
+    else:
+        items = table.kl(s, t, 1.0)
+    return reduction.mean(table, items, mask, weight, count) * square
 
 
 def _rest(table: Any, t: Any) -> Any:

@@ -42,7 +42,7 @@ def standardise(x: Any, *, axis: int = -1, mask: Any = None) -> Any:
     x = table.moveaxis(table.float32(x), axis, -1)
     if mask is not None:
         (x,) = reduction.only(table, reduction.valid(table, mask, x.shape[:-1]), x)
-    alive = ready.needed(table, x != -math.inf)
+    alive = ready.present(table, x, -math.inf)
     n = x.shape[-1] if alive is None else table.count(alive, x, -1, keepdims=True)
     top = table.max(table.detach(x), -1, keepdims=True)
     x = _only(table, alive, x - top, 0)  # so that constant logits are zeros, free of rounding

@@ -210,6 +210,8 @@ def ps_kd(
     sides.share("alpha", alpha)
     soft, index = alpha * table.softmax(t), _index(table, target, known)
     soft = table.put(soft, index, table.take(soft, index) + (1 - alpha))
+    if known is weight is count is None:
+        return table.mean_soft_cross_entropy(s, soft)
     return reduction.mean(table, table.cross_entropy(s, soft), known, weight, count)
 
 
@@ -256,7 +258,7 @@ def tfkd_reg(
     table, s, _, target, known = _labelled(s, s, target, axis, mask)
     sides.share("correct", correct)
     sides.positive("temperature", temperature)
-    alive = ready.needed(table, table.detach(s) != -math.inf)
+    alive = ready.present(table, s, -math.inf)
     classes = s.shape[-1] if alive is None else table.count(alive, s, -1, keepdims=True)
     others = (1 - correct) / reduction.divisor(table, classes - 1, None)
     v = table.put(table.zeros(s.shape, s) + others, _index(table, target, known), correct)
@@ -274,7 +276,7 @@ def _labelled(s: Any, t: Any, target: Any, axis: int, mask: Any) -> tuple[Any, A
     target = sides.labels(table, target, s)
     if mask is not None:
         target = table.where(mask, target, -100)
-    return table, s, t, target, ready.needed(table, target != -100)
+    return table, s, t, target, ready.present(table, target, -100)
 
 
 def _index(table: Any, target: Any, known: Any) -> Any:

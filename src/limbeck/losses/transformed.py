@@ -78,5 +78,5 @@ def wttm(
     """
     table, s, t, mask = sides.items(s, t, axis, mask)
     sides.positive("gamma", gamma)
-    u = table.exp(table.logsumexp(gamma * table.log_softmax(t)))
+    u = table.sum(table.exp(gamma * table.log_softmax(t)), -1)
     return reduction.mean(table, u * table.kl(s, gamma * t, 1.0), mask, weight, count)

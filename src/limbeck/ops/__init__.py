@@ -9,6 +9,7 @@ from typing import Any
 
 from limbeck.errors import LimbeckError
 
+CONSTANT = 1e-12  # what varies less, beside its mean square, does not vary
 KNOWN: dict[type, ModuleType] = {}
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from limbeck.ops import CONSTANT
+
 Array = Any  # jax.Array, or what stands for one under a transformation
 Axis = int | tuple[int, ...] | None
 LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
@@ -44,9 +46,10 @@ def argmax(x: Array) -> Array:
     return jnp.argmax(x, -1)
 
 
-def argsort(x: Array, descending: bool = False) -> Array:
-    """The order of the last axis; of equal entries the first comes first."""
-    return jnp.argsort(x, axis=-1, stable=True, descending=descending)
+def ranked(x: Array) -> tuple[Array, Array]:
+    """The last axis, the largest first, and where each stood; of equal entries the first first."""
+    order = jnp.argsort(x, axis=-1, stable=True, descending=True)
+    return take(x, order), order
 
 
 def sort(x: Array, descending: bool = False) -> Array:
@@ -124,6 +127,26 @@ def layer_norm(x: Array, eps: float) -> Array:
     return centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + eps)
 
 
+def batch_norm(x: Array, eps: float) -> Array:
+    """The columns of (N, C) with mean 0 and variance 1, `eps` joining the variance."""
+    centred = x - x.mean(0)
+    return centred / jnp.sqrt((centred**2).mean(0) + eps)
+
+
+def correlations(x: Array, y: Array) -> Array:
+    """Of every column of two (N, C) their correlation (C,); 0 where a side is constant."""
+    u, v = (_columns(side) for side in (x, y))
+    return (u * v).sum(0)
+
+
+def _columns(x: Array) -> Array:
+    """Columns centred and of unit length; zeros where they are constant."""
+    mean = x.mean(0)
+    square = ((x - mean) ** 2).sum(0)
+    varies = square > CONSTANT * len(x) * mean**2
+    return jnp.where(varies, (x - mean) / jnp.sqrt(jnp.where(varies, square, 1)), 0)
+
+
 def top(x: Array, k: int) -> Array:
     """The indices of the k largest entries of the last axis, the largest first."""
     return jax.lax.top_k(x, k)[1]
@@ -183,6 +206,19 @@ def both_kl(s: Array, t: Array, temperature: Any) -> tuple[Array, Array]:
     return kl(s, t, temperature), kl(t, s, temperature)
 
 
+def bucketed(x: Array, index: Array, temperature: Any) -> Array:
+    """Of x / T the entries [..., index[..., k]] for every k, then the logit of all others."""
+    x = x / temperature
+    rest = logsumexp(put(x, index, LOWEST))
+    return concat([take(x, index), rest[..., None]], -1)
+
+
+def total_jeffreys(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
+    """`factor` times the sum of both results of `both_kl`."""
+    forth, back = both_kl(s, t, temperature)
+    return factor * (forth + back).sum()
+
+
 def total_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
     """`factor` times the sum of the rows of `kl`."""
     return factor * kl(s, t, temperature).sum()
@@ -195,6 +231,11 @@ def cross_entropy(s: Array, target: Array) -> Array:
         picked = take(log_q, jnp.where(target < 0, 0, target)[..., None])[..., 0]
         return -jnp.where(target < 0, 0, picked)
     return -(target * jnp.where(target == 0, 0, log_q)).sum(-1)
+
+
+def mean_soft_cross_entropy(s: Array, target: Array) -> Array:
+    """The mean of the rows, whose target is a distribution."""
+    return cross_entropy(s, target).mean()
 
 
 def mean_cross_entropy(s: Array, target: Array) -> Array:
@@ -231,6 +272,16 @@ def binary_cross_entropy(s: Array, y: Array) -> Array:
     """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite, accurate at either end."""
     yes, no = (jnp.maximum(log_sigmoid(x), LOWEST) for x in (s, -s))
     return -(y * yes + (1 - y) * no)
+
+
+def total_binary_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
+    """`factor` times the sum of `binary_kl` of logits over T."""
+    return factor * binary_kl(s / temperature, t / temperature).sum()
+
+
+def total_binary_cross_entropy(s: Array, y: Array, factor: Any) -> Array:
+    """`factor` times the sum of `binary_cross_entropy`."""
+    return factor * binary_cross_entropy(s, y).sum()
 
 
 def binary_gap(s: Array, t: Array) -> tuple[Array, Array]:
@@ -316,6 +367,11 @@ def mean_huber(x: Array, y: Array, axis: int | None = None) -> Array:
 
 def _mean(x: Array, axis: int | None) -> Array:
     return x.mean(axis) if x.size else x.sum(axis)
+
+
+def gram(x: Array) -> Array:
+    """Inner products (..., N, N) of the rows of (..., N, D)."""
+    return matmul(x, jnp.swapaxes(x, -1, -2))
 
 
 def square_distances(x: Array) -> Array:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.ops import CONSTANT
+
 Array = NDArray[Any]
 Axis = int | tuple[int, ...] | None
 LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
@@ -115,9 +117,10 @@ def sort(x: Array, descending: bool = False) -> Array:
     return -np.sort(-x, -1) if descending else np.sort(x, -1)
 
 
-def argsort(x: Array, descending: bool = False) -> Array:
-    """The order of the last axis; of equal entries the first comes first."""
-    return np.argsort(-x if descending else x, -1, kind="stable")
+def ranked(x: Array) -> tuple[Array, Array]:
+    """The last axis, the largest first, and where each stood; of equal entries the first first."""
+    order = np.argsort(-x, -1, kind="stable")
+    return take(x, order), order
 
 
 def select(x: Array, index: Sequence[int]) -> Array:
@@ -138,9 +141,29 @@ def layer_norm(x: Array, eps: float) -> Array:
     return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps)
 
 
+def batch_norm(x: Array, eps: float) -> Array:
+    """The columns of (N, C) with mean 0 and variance 1, `eps` joining the variance."""
+    centred = x - x.mean(0)
+    return centred / np.sqrt((centred**2).mean(0) + eps)
+
+
+def correlations(x: Array, y: Array) -> Array:
+    """Of every column of two (N, C) their correlation (C,); 0 where a side is constant."""
+    u, v = (_columns(side) for side in (x, y))
+    return (u * v).sum(0)
+
+
+def _columns(x: Array) -> Array:
+    """Columns centred and of unit length; zeros where they are constant."""
+    mean = x.mean(0)
+    square = ((x - mean) ** 2).sum(0)
+    varies = square > CONSTANT * len(x) * mean**2
+    return np.where(varies, (x - mean) / np.sqrt(np.where(varies, square, 1)), 0)
+
+
 def top(x: Array, k: int) -> Array:
     """The indices of the k largest entries of the last axis, the largest first."""
-    return argsort(x, descending=True)[..., :k]
+    return ranked(x)[1][..., :k]
 
 
 def one_hot(index: Array, n: int, like: Array) -> Array:
@@ -220,6 +243,19 @@ def both_kl(s: Array, t: Array, temperature: Any) -> tuple[Array, Array]:
     return kl(s, t, temperature), kl(t, s, temperature)
 
 
+def bucketed(x: Array, index: Array, temperature: Any) -> Array:
+    """Of x / T the entries [..., index[..., k]] for every k, then the logit of all others."""
+    x = x / temperature
+    rest = logsumexp(put(x, index, LOWEST))
+    return concat([take(x, index), rest[..., None]], -1)
+
+
+def total_jeffreys(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
+    """`factor` times the sum of both results of `both_kl`."""
+    forth, back = both_kl(s, t, temperature)
+    return factor * (forth + back).sum()
+
+
 def total_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
     """`factor` times the sum of the rows of `kl`."""
     return factor * kl(s, t, temperature).sum()
@@ -236,6 +272,11 @@ def cross_entropy(s: Array, target: Array) -> Array:
         return -np.where(known, picked, 0)
     with np.errstate(invalid="ignore"):
         return -np.where(target == 0, 0, target * log_q).sum(-1)
+
+
+def mean_soft_cross_entropy(s: Array, target: Array) -> Array:
+    """The mean of the rows, whose target is a distribution."""
+    return cross_entropy(s, target).mean()
 
 
 def mean_cross_entropy(s: Array, target: Array) -> Array:
@@ -263,6 +304,16 @@ def binary_cross_entropy(s: Array, y: Array) -> Array:
     """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite, accurate at either end."""
     yes, no = (np.maximum(log_sigmoid(x), LOWEST) for x in (s, -s))
     return -(y * yes + (1 - y) * no)
+
+
+def total_binary_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
+    """`factor` times the sum of `binary_kl` of logits over T."""
+    return factor * binary_kl(s / temperature, t / temperature).sum()
+
+
+def total_binary_cross_entropy(s: Array, y: Array, factor: Any) -> Array:
+    """`factor` times the sum of `binary_cross_entropy`."""
+    return factor * binary_cross_entropy(s, y).sum()
 
 
 def binary_gap(s: Array, t: Array) -> tuple[Array, Array]:
@@ -355,6 +406,11 @@ def mean_huber(x: Array, y: Array, axis: int | None = None) -> Array:
 
 def _mean(x: Array, axis: int | None) -> Array:
     return x.mean(axis) if x.size else x.sum(axis)
+
+
+def gram(x: Array) -> Array:
+    """Inner products (..., N, N) of the rows of (..., N, D)."""
+    return x @ np.swapaxes(x, -1, -2)
 
 
 def square_distances(x: Array) -> Array:

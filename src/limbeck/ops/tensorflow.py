@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from limbeck.ops import CONSTANT
+
 Array = Any  # tf.Tensor, tf.Variable, or a symbol of a graph under construction
 Axis = int | tuple[int, ...] | None
 LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
@@ -102,10 +104,10 @@ def argmax(x: Array) -> Array:
     return tf.argmax(x, -1)
 
 
-def argsort(x: Array, descending: bool = False) -> Array:
-    """The order of the last axis; of equal entries the first comes first."""
-    order = tf.argsort(x, direction=_direction(descending), stable=True)
-    return tf.cast(order, tf.int64)
+def ranked(x: Array) -> tuple[Array, Array]:
+    """The last axis, the largest first, and where each stood; of equal entries the first first."""
+    order = tf.cast(tf.argsort(x, direction="DESCENDING", stable=True), tf.int64)
+    return take(x, order), order
 
 
 def sort(x: Array, descending: bool = False) -> Array:
@@ -163,6 +165,26 @@ def layer_norm(x: Array, eps: float) -> Array:
     """The last axis with mean 0 and variance 1, `eps` joining the variance."""
     centred = x - tf.reduce_mean(x, -1, True)
     return centred / tf.sqrt(tf.reduce_mean(centred**2, -1, True) + eps)
+
+
+def batch_norm(x: Array, eps: float) -> Array:
+    """The columns of (N, C) with mean 0 and variance 1, `eps` joining the variance."""
+    centred = x - tf.reduce_mean(x, 0)
+    return centred / tf.sqrt(tf.reduce_mean(centred**2, 0) + eps)
+
+
+def correlations(x: Array, y: Array) -> Array:
+    """Of every column of two (N, C) their correlation (C,); 0 where a side is constant."""
+    u, v = (_columns(side) for side in (x, y))
+    return tf.reduce_sum(u * v, 0)
+
+
+def _columns(x: Array) -> Array:
+    """Columns centred and of unit length; zeros where they are constant."""
+    mean = tf.reduce_mean(x, 0)
+    square = tf.reduce_sum((x - mean) ** 2, 0)
+    varies = square > CONSTANT * tf.cast(tf.shape(x)[0], x.dtype) * mean**2
+    return where(varies, (x - mean) / tf.sqrt(where(varies, square, 1)), 0)
 
 
 def top(x: Array, k: int) -> Array:
@@ -224,6 +246,19 @@ def both_kl(s: Array, t: Array, temperature: Any) -> tuple[Array, Array]:
     return kl(s, t, temperature), kl(t, s, temperature)
 
 
+def bucketed(x: Array, index: Array, temperature: Any) -> Array:
+    """Of x / T the entries [..., index[..., k]] for every k, then the logit of all others."""
+    x = x / temperature
+    rest = logsumexp(put(x, index, LOWEST))
+    return concat([take(x, index), rest[..., None]], -1)
+
+
+def total_jeffreys(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
+    """`factor` times the sum of both results of `both_kl`."""
+    forth, back = both_kl(s, t, temperature)
+    return factor * tf.reduce_sum(forth + back)
+
+
 def total_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
     """`factor` times the sum of the rows of `kl`."""
     return factor * tf.reduce_sum(kl(s, t, temperature))
@@ -236,6 +271,11 @@ def cross_entropy(s: Array, target: Array) -> Array:
         picked = take(log_q, tf.maximum(target, 0)[..., None])[..., 0]
         return -where(target < 0, 0, picked)
     return -tf.reduce_sum(target * where(target == 0, 0, log_q), -1)
+
+
+def mean_soft_cross_entropy(s: Array, target: Array) -> Array:
+    """The mean of the rows, whose target is a distribution."""
+    return tf.reduce_mean(cross_entropy(s, target))
 
 
 def mean_cross_entropy(s: Array, target: Array) -> Array:
@@ -277,6 +317,16 @@ def binary_cross_entropy(s: Array, y: Array) -> Array:
     """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite, accurate at either end."""
     yes, no = (tf.maximum(log_sigmoid(x), LOWEST) for x in (s, -s))
     return -(y * yes + (1 - y) * no)
+
+
+def total_binary_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
+    """`factor` times the sum of `binary_kl` of logits over T."""
+    return factor * tf.reduce_sum(binary_kl(s / temperature, t / temperature))
+
+
+def total_binary_cross_entropy(s: Array, y: Array, factor: Any) -> Array:
+    """`factor` times the sum of `binary_cross_entropy`."""
+    return factor * tf.reduce_sum(binary_cross_entropy(s, y))
 
 
 def binary_gap(s: Array, t: Array) -> tuple[Array, Array]:
@@ -365,6 +415,11 @@ def mean_huber(x: Array, y: Array, axis: int | None = None) -> Array:
 
 def _mean(x: Array, axis: int | None) -> Array:
     return tf.reduce_sum(x, axis) / at_least(tf.cast(size(x, axis), x.dtype), 1)
+
+
+def gram(x: Array) -> Array:
+    """Inner products (..., N, N) of the rows of (..., N, D)."""
+    return matmul(x, moveaxis(x, -1, -2))
 
 
 def square_distances(x: Array) -> Array:

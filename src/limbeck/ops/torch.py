@@ -14,9 +14,15 @@ from torch.utils.checkpoint import checkpoint
 from limbeck.ops.torch_binary import binary_cross_entropy as binary_cross_entropy
 from limbeck.ops.torch_binary import binary_gap as binary_gap
 from limbeck.ops.torch_binary import binary_kl as binary_kl
+from limbeck.ops.torch_binary import total_binary_cross_entropy as total_binary_cross_entropy
+from limbeck.ops.torch_binary import total_binary_kl as total_binary_kl
+from limbeck.ops.torch_buckets import bucketed as bucketed
+from limbeck.ops.torch_correlations import correlations as correlations
 from limbeck.ops.torch_correlations import uncorrelated as uncorrelated
 from limbeck.ops.torch_directions import both_kl as both_kl
+from limbeck.ops.torch_directions import total_jeffreys as total_jeffreys
 from limbeck.ops.torch_entropy import cross_entropy as cross_entropy
+from limbeck.ops.torch_entropy import native
 from limbeck.ops.torch_errors import huber as huber
 from limbeck.ops.torch_errors import mean_absolute as mean_absolute
 from limbeck.ops.torch_errors import mean_huber as mean_huber
@@ -26,13 +32,14 @@ from limbeck.ops.torch_mixtures import LOWEST
 from limbeck.ops.torch_mixtures import mixed_kl as mixed_kl
 from limbeck.ops.torch_samples import cosines as cosines
 from limbeck.ops.torch_samples import dots as dots
+from limbeck.ops.torch_samples import gram as gram
 from limbeck.ops.torch_samples import nce as nce
 from limbeck.ops.torch_samples import square_distances as square_distances
 from limbeck.ops.torch_unit import unit as unit
 
 Axis = int | tuple[int, ...] | None
 PRECISE = (torch.float32, torch.float64)
-SUM = get_enum("sum")
+MEAN, SUM = get_enum("mean"), get_enum("sum")
 nll = torch.ops.aten.nll_loss_forward.default
 
 abs = torch.abs
@@ -149,9 +156,10 @@ def sort(x: Tensor, descending: bool = False) -> Tensor:
     return x.sort(dim=-1, descending=descending).values
 
 
-def argsort(x: Tensor, descending: bool = False) -> Tensor:
-    """The order of the last axis; of equal entries the first comes first."""
-    return x.argsort(dim=-1, descending=descending, stable=True)
+def ranked(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The last axis, the largest first, and where each stood; of equal entries the first first."""
+    values, order = torch.sort(x, dim=-1, descending=True, stable=True)
+    return values, order
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:
@@ -266,11 +274,20 @@ def mean_cross_entropy(s: Tensor, target: Tensor) -> Tensor:
     if s.ndim > 2:
         s, target = s.flatten(0, -2), target.flatten()
     if visible(s):
-        mean = F.cross_entropy(s, target)
+        mean = native(s, target, None, MEAN, -100, 0.0)
         if not math.isnan(mean.item()):  # as it is where no row counts
             return mean
     total, labels = nll(torch.log_softmax(s, -1), target, None, SUM, -100)
     return total / labels.clamp(min=1)
+
+
+def mean_soft_cross_entropy(s: Tensor, target: Tensor) -> Tensor:
+    """The mean of the rows, whose target is a distribution."""
+    if visible(s):
+        mean = native(s.flatten(0, -2), target.flatten(0, -2), None, MEAN, -100, 0.0)
+        if not math.isnan(mean.item()):  # as it is where a class is -inf
+            return mean
+    return cross_entropy(s, target).mean()
 
 
 def log_softmax(x: Tensor) -> Tensor:
@@ -280,6 +297,13 @@ def log_softmax(x: Tensor) -> Tensor:
 def layer_norm(x: Tensor, eps: float) -> Tensor:
     """The last axis with mean 0 and variance 1, `eps` joining the variance."""
     return F.layer_norm(x, x.shape[-1:], eps=eps)
+
+
+def batch_norm(x: Tensor, eps: float) -> Tensor:
+    """The columns of (N, C) with mean 0 and variance 1, `eps` joining the variance."""
+    if len(x) < 2:  # the native op refuses
+        return x - x
+    return F.batch_norm(x, None, None, training=True, eps=eps)
 
 
 def softmax(x: Tensor) -> Tensor:

@@ -1,52 +1,76 @@
 """Classes that do not compete, with gradients in few passes, for torch tensors."""
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn._reduction import get_enum
 
 from limbeck.ops.torch_mixtures import LOWEST
 
 by_logit = torch.ops.aten.sigmoid_backward.default  # g p (1 - p)
-
-
-def logs(x: Tensor) -> Tensor:
-    """log sigmoid(x) and log sigmoid(-x), finite (2, ...)."""
-    return torch.stack((x, -x)).clamp_(LOWEST, 0).add_(F.logsigmoid(x.abs()))
+native = torch.ops.aten.binary_cross_entropy_with_logits.default
+SUM = get_enum("sum")
+LARGEST = 1e38  # stands for inf, and so does the distance of two
 
 
 def binary_kl(s: Tensor, t: Tensor) -> Tensor:
     """Elementwise KL(Bernoulli(sigmoid(t)) || Bernoulli(sigmoid(s)))."""
-    return _BinaryKL.apply(s, t)
+    return _BinaryKL.apply(s, t, 1.0, None)
+
+
+def total_binary_kl(s: Tensor, t: Tensor, temperature: Any, factor: Any) -> Tensor:
+    """`factor` times the sum of `binary_kl` of logits over T."""
+    if isinstance(temperature, Tensor):  # it may learn
+        s, t, temperature = s / temperature, t / temperature, 1.0
+    if isinstance(factor, Tensor):
+        return factor * _BinaryKL.apply(s, t, temperature, 1.0)
+    return _BinaryKL.apply(s, t, temperature, factor)
 
 
 class _BinaryKL(torch.autograd.Function):
-    """`binary_kl` whose gradient is exactly 0 at equality, and finite where both sides are -inf."""
+    """A(y) - A(u) - A'(u) (y - u), A = softplus, u and y the logits of what is less likely to t.
+
+    Exactly 0 at equality, its gradient too; accurate where both are sure; finite where both are
+    infinite. With a `factor` the sum, times it.
+    """
 
     @staticmethod
-    def forward(ctx: Any, s: Tensor, t: Tensor) -> Tensor:
-        both = logs(torch.stack((s, t)))
-        ratio = both[:, 1] - both[:, 0]
-        (q, p), (not_q, not_p) = chances = both.exp_()
-        by_s = (q * not_p).sub_(p * not_q)
-        by_t = p * not_p * (ratio[0] - ratio[1]) if ctx.needs_input_grad[1] else None
-        ctx.save_for_backward(by_s, by_t)
-        return ratio.mul_(chances[:, 1]).sum(0)
+    def forward(ctx: Any, s: Tensor, t: Tensor, temperature: float, factor: float | None) -> Tensor:
+        sign = torch.copysign(t.new_full((), 1 / temperature), t).neg_()
+        y, u = ((x * sign).clamp_(-LARGEST, LARGEST) for x in (s, t))
+        p, items, behind = u.sigmoid(), F.softplus(y).sub_(F.softplus(u)), u.sub_(y)
+        items.addcmul_(p, behind)
+        by_t = by_logit(behind.mul_(sign), p) if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(y.sigmoid_().sub_(p).mul_(sign), by_t)
+        ctx.factor = factor
+        return items if factor is None else items.sum().mul_(factor)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:
-        needed = zip(ctx.saved_tensors, ctx.needs_input_grad, strict=True)
-        return tuple(by * grad_outputs[0] if need else None for by, need in needed)
+        g = grad_outputs[0] if ctx.factor is None else grad_outputs[0] * ctx.factor
+        needed = zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
+        return *(by * g if need else None for by, need in needed), None, None
 
 
 def binary_cross_entropy(s: Tensor, y: Tensor) -> Tensor:
     """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite, accurate at either end."""
     return _BinaryCrossEntropy.apply(s, y)
+
+
+def total_binary_cross_entropy(s: Tensor, y: Tensor, factor: Any) -> Tensor:
+    """`factor` times the sum of `binary_cross_entropy`."""
+    if s.is_cpu and not torch.compiler.is_compiling():
+        total = native(s, y, None, None, SUM)
+        if math.isfinite(total.item()):
+            return total * factor
+    return binary_cross_entropy(s, y).sum() * factor
 
 
 class _BinaryCrossEntropy(torch.autograd.Function):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from limbeck.ops import CONSTANT
+
 LOWEST = -3e38  # below every finite logarithm
 
 
@@ -70,3 +72,36 @@ def _units(both: Tensor, counts: Tensor, axis: int) -> tuple[Tensor, Tensor, Ten
     square = unit.square().sum(axis, keepdim=True)
     inverse = square.rsqrt_().nan_to_num_(torch.nan, posinf=0)
     return e, unit.mul_(inverse), inverse
+
+
+def correlations(x: Tensor, y: Tensor) -> Tensor:
+    """Of every column of two (N, C) their correlation (C,); 0 where a side is constant."""
+    return _Correlations.apply(x, y)
+
+
+class _Correlations(torch.autograd.Function):
+    """The cosine of centred columns."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        both = torch.stack((x, y))
+        mean = both.mean(1, keepdim=True)
+        square = both.sub_(mean).square().sum(1, keepdim=True)
+        constant = square <= mean.square_().mul_(len(x) * CONSTANT)
+        inverse = square.rsqrt_().masked_fill_(constant, 0)
+        u, v = both.mul_(inverse)
+        c = (u * v).sum(0)
+        ctx.save_for_backward(u, v, c, inverse)
+        return c
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
+        ctx: Any, *grad_outputs: Any
+    ) -> tuple[Tensor | None, ...]:
+        (u, v, c, inverse), (g,) = ctx.saved_tensors, grad_outputs
+        sides = zip(((v, u), (u, v)), inverse * g, ctx.needs_input_grad, strict=True)
+        return tuple(
+            torch.addcmul(other, own, c, value=-1).mul_(slope) if need else None
+            for (other, own), slope, need in sides
+        )

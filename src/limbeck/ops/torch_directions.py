@@ -16,6 +16,44 @@ def both_kl(s: Tensor, t: Tensor, temperature: Any) -> tuple[Tensor, Tensor]:
     return _BothKL.apply(s, t, temperature)
 
 
+def total_jeffreys(s: Tensor, t: Tensor, temperature: Any, factor: Any) -> Tensor:
+    """`factor` times the sum of both results of `both_kl`."""
+    if isinstance(temperature, Tensor):  # it may learn
+        s, t, temperature = s / temperature, t / temperature, 1.0
+    if isinstance(factor, Tensor):
+        return factor * _Jeffreys.apply(s, t, temperature, 1.0)
+    return _Jeffreys.apply(s, t, temperature, factor)
+
+
+class _Jeffreys(torch.autograd.Function):
+    """sum_c (p_c - q_c) (log p_c - log q_c) of all rows."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, t: Tensor, temperature: float, factor: float) -> Tensor:
+        log_q, log_p = (torch.log_softmax(x / temperature, -1).clamp_(min=LOWEST) for x in (s, t))
+        q, p = log_q.exp(), log_p.exp()
+        ratio, gap = log_p.sub_(log_q), p - q
+        by_t = _by_own(p, ratio, gap) if ctx.needs_input_grad[1] else None
+        by_s = _by_own(q, ratio, gap).neg_() if ctx.needs_input_grad[0] else None
+        ctx.save_for_backward(by_s, by_t)
+        ctx.factor = factor / temperature
+        return gap.mul_(ratio).sum().mul_(factor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
+        ctx: Any, *grad_outputs: Any
+    ) -> tuple[Tensor | None, ...]:
+        g = grad_outputs[0] * ctx.factor
+        return *(None if by is None else by * g for by in ctx.saved_tensors), None, None
+
+
+def _by_own(p: Tensor, ratio: Tensor, gap: Tensor) -> Tensor:
+    """p - q + p (log p/q - sum p log p/q): the gradient by the logits of p, of q its negative."""
+    along = p * ratio
+    return along.addcmul_(p, along.sum(-1, keepdim=True), value=-1).add_(gap)
+
+
 class _BothKL(torch.autograd.Function):
     """`both_kl` at a fixed temperature: every exponential and logarithm once."""
 

@@ -11,6 +11,34 @@ SPARSE = 16  # of so many rows one is chosen
 ROOM = 2**19  # numbers that fit the cache of a CPU
 
 
+def gram(x: Tensor) -> Tensor:
+    """Inner products (..., N, N) of the rows of (..., N, D), whatever autocast says."""
+    return _Gram.apply(x) if x.requires_grad else _products(x)
+
+
+class _Gram(torch.autograd.Function):
+    """One product forward and one back, as the result is symmetric."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return _products(x)
+
+    @staticmethod
+    def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
+        ctx: Any, *grad_outputs: Any
+    ) -> Tensor:
+        (x,), (g,) = ctx.saved_tensors, grad_outputs
+        return (g + g.mT) @ x
+
+
+def _products(x: Tensor) -> Tensor:
+    if not torch.is_autocast_enabled(x.device.type):
+        return x @ x.mT
+    with torch.autocast(x.device.type, enabled=False):
+        return x @ x.mT
+
+
 def square_distances(x: Tensor) -> Tensor:
     """Squared Euclidean distances of the rows (B, B), exactly 0 where rows coincide."""
     return _SquareDistances.apply(x)
