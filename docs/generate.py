@@ -20,6 +20,7 @@ from limbeck.methods.measured import Measured, measured, where
 from limbeck.recipe import Recipe, graph_of, read
 from limbeck.recipe.keywords import keywords as keywords_of
 from limbeck.recipe.keywords import named
+from limbeck.store import codec
 
 Schema = Mapping[str, Any]
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
@@ -61,6 +62,18 @@ GROUPS = (
     "Chains",
 )
 WHO = ("teacher", "sources", "student", "students", "teach", "chain", "dense", "objective")
+JOBS = {  # samples, epochs, views
+    "ImageNet": (1_280_000, 100, 4),
+    "a billion samples": (1_000_000_000, 1, 1),
+}
+SPEED = 10_000  # samples a second of the student alone, on paper
+ROW = 20  # bytes of a row's key and view
+KEPT = {
+    "`logits`, 1,000 classes": ("logits", 1_000, {}),
+    "`topk,k=10`, 1,000 classes": ("topk", 1_000, {"k": 10}),
+    "`sampled,n=22`, 1,000 classes": ("sampled", 1_000, {"n": 22}),
+    "`float16`, 2,048 features": ("float16", 2_048, {}),
+}
 SEEN = ("labels", "unlabelled", "pairs", "own_views")  # of the data, what who learns depends on
 WORDS = {"boolean": "true or false", "integer": "whole number", "string": "text", "path": "path"}
 
@@ -75,6 +88,7 @@ def write(folder: Path) -> None:
     (folder / "measured.md").write_text(measured_table(), encoding="utf-8")
     (folder / "schemes.md").write_text(schemes_measured(RESULTS / "schemes.json"), encoding="utf-8")
     (folder / "stores.md").write_text(stores_measured(RESULTS), encoding="utf-8")
+    (folder / "cost-model.md").write_text(cost_model(RESULTS), encoding="utf-8")
     (folder / "who-teaches-whom.md").write_text(schemes(SCHEMES), encoding="utf-8")
     for family in sorted({row.family for row in methods.ROWS}):
         (folder / f"methods-{family}.md").write_text(family_tables(family), encoding="utf-8")
@@ -359,6 +373,71 @@ def token_costs(document: Mapping[str, Any]) -> list[str]:
         f"Published formats at about 128 thousand tokens, bytes: {published}.",
         "",
     ]
+
+
+def cost_model(results: Path) -> str:
+    """What a store would cost and save at sizes that nobody here has run, where it was measured."""
+    if not all((results / name).exists() for name in ("store.json", "tokens.json")):
+        return "Not measured yet.\n"
+    store, tokens = (
+        json.loads((results / name).read_text(encoding="utf-8"))
+        for name in ("store.json", "tokens.json")
+    )
+    pairs, jobs = store["steps"].items(), JOBS.items()
+    times = [(pair, name, *hours(ms, *job)) for name, job in jobs for pair, ms in pairs]
+    head = ("pair", "job", "teacher alive, h a run", "teacher for the store, h once")
+    head = (*head, "student, h a run", "pays after, runs", "ten runs, times as fast")
+    sizes = [
+        (name, *bytes_of(codec(kind, **settings).bytes((width,)) + ROW))
+        for name, (kind, width, settings) in KEPT.items()
+    ]
+    token = tokens["codecs"]["top 50, levels"]["bytes_128k"]
+    sizes.append(("`topk,k=50,values=levels`, a token of 131,072", *bytes_of(token)))
+    kept = ("a row", "bytes", *JOBS, f"MB/s at {SPEED:,} rows a second")
+    rates = store["io"]
+    reading = rates["store, rows/s"] / SPEED
+    tera = {name: 1e6 / rates[f"{name}, MB/s"] for name in ("write", "verify")}  # seconds
+    last = (
+        f"One thread reads {reading:.0f} times {SPEED:,} rows of 1,000 classes a second from a "
+        f"warm cache. A terabyte takes one writer {tera['write'] / 3600:.1f} hours beside the "
+        f"teacher; to look at every byte of it takes one thread {tera['verify'] / 60:.0f} minutes."
+    )
+    return "\n".join([*table(head, times), "", *table(kept, sizes), "", last, ""])
+
+
+def hours(
+    ms: Mapping[str, float], samples: int, epochs: int, views: int, runs: int = 10
+) -> tuple[str, ...]:
+    """Teacher a run, teacher once, student a run, break-even, and how much faster `runs` are.
+
+    >>> hours({"live": 3.0, "stored": 1.0, "free": 1.0}, 36_000_000, epochs=1, views=1)
+    ('2.0', '2.0', '1.0', '1.00', '2.5')
+    """
+    s, a, r = ms["free"], ms["live"] - ms["free"], max(ms["stored"] - ms["free"], 0.0)
+    once = samples / (SPEED * s) / 3600  # hours of one pass, for each unit of a, s and r
+    alive, stored = runs * epochs * (s + a), views * a + runs * epochs * (s + r)
+    cells = (epochs * a * once, views * a * once, epochs * (s + r) * once)
+    pays = views * a / (epochs * (a - r))
+    return *(f"{cell:,.1f}" for cell in cells), f"{pays:.2f}", f"{alive / stored:.1f}"
+
+
+def bytes_of(row: float) -> tuple[str, ...]:
+    """Bytes of a row, of the rows of each job, and a second.
+
+    >>> bytes_of(2000)
+    ('2,000', '10 GB', '2,000 GB', '20')
+    """
+    disks = (f"{figure(samples * views * row / 1e9)} GB" for samples, _, views in JOBS.values())
+    return f"{row:,.0f}", *disks, figure(SPEED * row / 1e6)
+
+
+def figure(number: float) -> str:
+    """Whole numbers, and two digits of small ones.
+
+    >>> figure(2024.3), figure(0.4123)
+    ('2,024', '0.41')
+    """
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def scheme_cells(row: Mapping[str, Any]) -> tuple[str, ...]:

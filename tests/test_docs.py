@@ -2,6 +2,7 @@
 
 import doctest
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -97,6 +98,25 @@ def test_the_reference_has_every_loss_with_its_keywords(generate: ModuleType) ->
     assert "| `truth` | `label_smoothing: 0` |" in written
     known = {name for name in losses.__all__ if f"| `{name}` |" in written}
     assert known == set(losses.__all__) - {"cross_entropy"}
+
+
+def test_the_cost_model_follows_its_constants(generate: ModuleType, tmp_path: Path) -> None:
+    """Teacher, student and reading of 2, 1 and 0.25 ms a step."""
+    assert generate.cost_model(tmp_path) == "Not measured yet.\n"
+    io = {"write, MB/s": 100.0, "verify, MB/s": 1000.0, "store, rows/s": 5e4}
+    store = {"steps": {"a pair": {"live": 3.0, "stored": 1.25, "free": 1.0}}, "io": io}
+    (tmp_path / "store.json").write_text(json.dumps(store))
+    tokens = {"codecs": {"top 50, levels": {"bytes_128k": 150}}}
+    (tmp_path / "tokens.json").write_text(json.dumps(tokens))
+    page = generate.cost_model(tmp_path)
+    once = 1e9 / 10_000 / 3600
+    ten = 10 * 3 / (2 + 10 * 1.25)
+    row = f"| {2 * once:.1f} | {2 * once:.1f} | {1.25 * once:.1f} | {2 / 1.75:.2f} | {ten:.1f} |"
+    assert f"| a pair | a billion samples {row}" in page
+    assert "| `logits`, 1,000 classes | 2,024 | 10 GB | 2,024 GB | 20 |" in page
+    assert "a token of 131,072 | 150 | 0.77 GB | 150 GB | 1.5 |" in page
+    assert "reads 5 times 10,000 rows" in page
+    assert "one writer 2.8 hours" in page
 
 
 SCHEMES = sorted((DOCS.parent / "recipes" / "schemes").glob("*.yaml"))

@@ -1,4 +1,4 @@
-"""Recipes whose ranks hold parts: evaluated, loaded and exported as any other."""
+"""Recipes whose ranks hold parts: evaluated, loaded and exported as any other; what cannot be."""
 
 import json
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.recipe.raws import problems, raw
 from tests.recipe.runs import ranked, timeless
 
 from limbeck.recipe import evaluate_run, export_run, validate
@@ -34,3 +35,50 @@ def test_students_in_parts_are_evaluated_and_shipped(small: Small, tmp_path: Any
         halves = [rank[f"distillers.a.student.{name}"] for rank in ranks]
         assert torch.equal(torch.cat(halves), value)
         assert torch.equal(whole[name], value)
+
+
+@pytest.mark.slow
+def test_a_teacher_in_parts_leaves_the_same_student_and_evaluation(
+    small: Small, tmp_path: Any
+) -> None:
+    """Beside a whole teacher; the first rank evaluates it after its training."""
+    for name, shard in (("whole", False), ("parts", True)):
+        ranked(validate(small(train=TRAIN, teacher__shard=shard)), tmp_path / name)
+    expected = load_file(tmp_path / "whole/student.safetensors")
+    for key, value in load_file(tmp_path / "parts/student.safetensors").items():
+        torch.testing.assert_close(value, expected[key], rtol=0, atol=1e-6)
+    whole, parts = (
+        timeless(json.loads((tmp_path / name / "evaluation.json").read_text()))
+        for name in ("whole", "parts")
+    )
+    assert "agreement" in str(whole)
+    assert parts.keys() == whole.keys()
+    assert parts["teacher"] == whole["teacher"]
+
+
+ROUTE = {"kind": "routed", "of": {"teacher": ["ant"], "other": ["bee", "cow"]}}
+CNN = {"model": "limbeck.zoo:small_cnn"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"train__parallel": "ddp"}, "teacher.shard needs train.parallel: fsdp, got ddp; set that"),
+        ({"teacher__record": True, "data__views": 2}, "got record; leave out shard, or these"),
+        ({"teacher__channels_last": True}, "all ranks ask as it is, got channels_last"),
+        ({"teacher__optimize": {"engine": "compile"}}, "as it is, got optimize.engine: compile"),
+        (
+            {"sources": {"other": CNN, "route": ROUTE}},
+            "teacher.shard needs all ranks to ask at once, but sources.route asks 'teacher'",
+        ),
+        (
+            {"objective": [{"method": "srrl", "student": "1", "classifier": "10"}]},
+            "objective.0: srrl runs a module of the teacher, which must then be whole",
+        ),
+    ],
+)
+def test_a_teacher_that_cannot_be_in_parts_is_refused(changes: dict[str, Any], line: str) -> None:
+    given = {"train__parallel": "fsdp", "teacher__shard": True, **changes}
+    found = problems(validate, raw(**given))
+    assert len(found) == 1
+    assert line in found[0]

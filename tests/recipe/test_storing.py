@@ -272,16 +272,36 @@ def test_a_run_does_not_go_on_from_another_store(tmp_path):
     assert "is about something else than the store that this run began with" in result.output
 
 
-def test_verify_fails_where_rows_stand_under_other_samples(tmp_path):
+@pytest.mark.parametrize("kept", ["float32", "sampled,n=20"])
+def test_verify_fails_where_rows_stand_under_other_samples(tmp_path, kept):
     path, store = recipe(tmp_path), tmp_path / "store"
-    limbeck("store", "write", path, store, "--keep", "output=float32")
-    first = Store(place(store)).shards[0]
+    limbeck("store", "write", path, store, "--keep", f"output={kept}")
+    changed(store, key=lambda keys: np.roll(keys, 700, 0))
+    result = CliRunner().invoke(main, ["store", "verify", str(path), str(store)])
+    assert result.exit_code == 3
+    assert "is not what the teacher says now" in result.output
+
+
+def changed(store: Path, **how) -> None:
+    """Writes the only shard of a store anew, some of its arrays changed; its checksum is right."""
+    (first,) = Store(place(store)).shards
     arrays = {name: array.copy() for name, array in first.arrays.items()}
-    arrays["key"] = np.roll(arrays["key"], 700, 0)
+    arrays |= {name: change(arrays[name]) for name, change in how.items()}
     told = {key: first.told[key] for key in ("about", "signals", "error")}
     shutil.rmtree(store)
     store.mkdir()
     write_shard(place(store), first.name, arrays, told)
-    result = CliRunner().invoke(main, ["store", "verify", str(path), str(store)])
-    assert result.exit_code == 3
-    assert "is not what the teacher says now" in result.output
+
+
+@pytest.mark.parametrize(
+    ("kept", "part"), [("sampled,n=20", "index"), ("head-and-tail,k=2,n=20", "tail")]
+)
+def test_verify_draws_again_what_was_drawn(tmp_path, kept, part):
+    """The same classes whatever the seed of the training; those of other rows are found."""
+    path, store = recipe(tmp_path, objective=[{"loss": "truth"}]), tmp_path / "store"
+    limbeck("store", "write", path, store, "data.views=1", "--keep", f"output={kept}")
+    verify = ["store", "verify", path, store, "data.views=1", "seed=3", "--json"]
+    assert json.loads(limbeck(*verify))["output"]["redrawn"] == 0.0
+    changed(store, **{f"output/{part}": lambda rows: np.roll(rows, 700, 0)})
+    found = json.loads(limbeck(*verify, code=3).splitlines()[0])
+    assert 0.1 < found["output"]["redrawn"] <= 1.0

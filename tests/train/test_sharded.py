@@ -6,7 +6,7 @@ The scenarios run together in one pair of processes; each leaves what it saw, by
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,11 @@ from tests.train.jobs import (
 )
 from torch import Tensor, nn
 
-from limbeck import Distiller, Match, Mutual, losses, truth
+from limbeck import Distiller, Frozen, Match, Mutual, losses, truth
 from limbeck.checkpoint import load_weights, save_weights
 from limbeck.distiller import is_sharded
 from limbeck.errors import LimbeckError
+from limbeck.signals import Batch, Signals
 from limbeck.train import Job, Training, train
 from limbeck.train import shards as sharded_state
 from limbeck.train.loop import Learner, Trainer
@@ -83,6 +84,7 @@ def run(
     *,
     resume: bool = False,
     end: int | None = None,
+    parts: Mapping[str, list[str] | None] | None = None,
     **settings: Any,
 ) -> nn.Module | None:
     """Trains eight steps of twelve rows, some without a label; None where a signal ends it."""
@@ -93,7 +95,8 @@ def run(
     opened = Run(folder, writes=ranks.first, resume=resume)
     settings = Training(**{**given, **settings})
     try:
-        job = Job(made, batches, settings, opened, valid=images(9, seed=5), ranks=ranks)
+        valid = images(9, seed=5)
+        job = Job(made, batches, settings, opened, valid=valid, ranks=ranks, parts=parts or {})
         return train(job, resume=resume)
     except SystemExit:
         return None
@@ -195,6 +198,44 @@ def what_is_exchanged(folder: Path, ranks: Ranks) -> Seen:
         projector = dict(made.named_parameters())["objective.terms.2.projector.weight"]
         found["part"] = tuple(projector.to_local().shape), tuple(projector.shape)
     return found
+
+
+def taught(own: list[str] | None = None) -> tuple[Distiller, Mapping[str, list[str] | None]]:
+    """The rich training with a deep teacher, and how that is to be held."""
+    made = doubled(rich(), deep())
+    source = made.sources["teacher"]
+    assert isinstance(source, Frozen)
+    torch.manual_seed(3)
+    teacher = Frozen(Deep(6).double(), inputs=source.inputs)
+    return Distiller(made.reader, {"teacher": teacher}, rich()), {"teacher": own}
+
+
+def answers(made: Learner) -> Tensor:
+    """What a teacher says of some images, its features included."""
+    batch = Batch(images(7, seed=9).pixels)
+    found = made.sources["teacher"](batch, Signals(), ["output", "body.1"])
+    return torch.cat([value.flatten(1) for value in found.values()], 1)
+
+
+@scenario
+def a_teacher_in_parts(folder: Path, ranks: Ranks) -> Seen:
+    """Beside the same one that is whole, with blocks that are found and that are named."""
+    whole, _ = taught()
+    run(folder / "whole teacher", ranks, whole, **RICH)
+    seen: Seen = {"answers": answers(whole)}
+    for name, own in (("found", None), ("named", ["conv", "body.1"])):
+        made, parts = taught(own)
+        run(folder / f"teacher {name}", ranks, made, parts=parts, **RICH)
+        (teacher,) = made.sources["teacher"].modules()
+        every = list(teacher.parameters())
+        seen[name] = {
+            "answers": answers(made),
+            "held": sum(p.to_local().numel() for p in every) / sum(p.numel() for p in every),
+            "roots": [path for path, module in teacher.named_modules() if is_sharded(module)],
+        }
+    made, parts = taught(["bodi.1"])
+    seen["error"] = refusal(lambda: run(folder / "misnamed", ranks, made, parts=parts))
+    return seen
 
 
 @scenario
@@ -389,6 +430,21 @@ def test_pieces_are_exchanged_once_a_step(folder: Path) -> None:
         assert seen["modules"] == ["", "student", *(f"student.body.{k}" for k in range(3))]
         assert seen[1] == seen[3] == 5
         assert seen["part"][0][0] < seen["part"][1][0]
+
+
+@pytest.mark.parametrize("name", ["found", "named"])
+def test_a_teacher_in_parts_teaches_as_a_whole_one(name: str, folder: Path) -> None:
+    """The same answers and features, the same student within 1e-6, and half of it on a rank."""
+    roots = {"found": [f"body.{k}" for k in range(3)], "named": ["conv", "body.1"]}
+    for seen in seen_by(folder, a_teacher_in_parts):
+        assert torch.equal(seen[name]["answers"], seen["answers"])
+        assert 0.4 < seen[name]["held"] < 0.6
+        assert seen[name]["roots"] == ["", *roots[name]]
+        assert "shard of the source 'teacher' must name modules of the model" in seen["error"]
+    expected = students(folder / "whole teacher")
+    for key, value in students(folder / f"teacher {name}").items():
+        torch.testing.assert_close(value, expected[key], rtol=0, atol=1e-6)
+        assert not torch.equal(value, weights(deep().double())[key.removeprefix("student ")])
 
 
 def test_b058_weights_that_no_loss_reaches_are_named_with_the_key(folder: Path) -> None:

@@ -246,7 +246,17 @@ class Built:
             ranks=ranks,
             device=self.device,
             workers=self.recipe.data.workers,
+            parts=parts_of(self.recipe),
         )
+
+
+def parts_of(recipe: Recipe) -> dict[str, list[str] | None]:
+    """The networks that the ranks hold in parts, each with its blocks where they are named."""
+    return {
+        name: None if block.shard is True else block.shard
+        for name, block in recipe.networks().items()
+        if block.shard is not False
+    }
 
 
 def assemble(recipe: Recipe, ranks: Ranks, splits: Splits | None = None) -> Built:

@@ -106,6 +106,9 @@ class Teacher(Model):
     channels_last: bool = Field(False, description="memory format")
     optimize: Optimize | None = None
     record: bool = Field(False, description="ask once for each image and view, and remember")
+    shard: bool | list[str] = Field(
+        False, description="train.parallel: fsdp: the ranks hold it in parts; true, or its blocks"
+    )
     fit: Training | None = Field(None, description="train it first, on the labelled images")
 
     @field_validator("exits", "branches")
@@ -119,6 +122,24 @@ class Teacher(Model):
     def one_format(self) -> "Teacher":
         if self.channels_last and self.optimize and self.optimize.engine == "openvino":
             raise ValueError("OpenVINO has formats of its own; leave out channels_last")
+        return self
+
+    @model_validator(mode="after")
+    def in_parts(self) -> "Teacher":
+        """A teacher in parts is torch's own, and asked on all ranks at once."""
+        how = self.optimize or Optimize()
+        whole = {
+            "record": self.record,
+            "channels_last": self.channels_last,
+            "optimize.int8": how.int8,
+            f"optimize.engine: {how.engine}": how.engine != "torch",
+        }
+        found = [key for key, said in whole.items() if said]
+        if self.shard is not False and found:
+            raise ValueError(
+                f"shard is for a teacher that all ranks ask as it is, got {', '.join(found)}; "
+                "leave out shard, or these"
+            )
         return self
 
 

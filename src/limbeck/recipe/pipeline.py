@@ -18,7 +18,7 @@ from limbeck.errors import RecipeError
 from limbeck.evaluate import evaluate
 from limbeck.reader import Answer
 from limbeck.recipe.arms import LABELS, arms_of, chosen, subject_of
-from limbeck.recipe.build import Built, assemble, doubts, open_run
+from limbeck.recipe.build import Built, assemble, doubts, open_run, parts_of
 from limbeck.recipe.chains import Link, direct, links, named, rehearse
 from limbeck.recipe.chronicle import chronicle, scores
 from limbeck.recipe.group import assess_students
@@ -241,17 +241,17 @@ def done(folder: Path) -> bool:
 def assess(built: Built, student: nn.Module, folder: Path) -> dict[str, Any]:
     """Evaluates a run's last student on the test images, beside its teacher; of several, all."""
     recipe = built.recipe
+    parts = recipe.train.parallel == "fsdp" and (recipe.students is not None or parts_of(recipe))
+    whole = assemble(recipe, Ranks(), built.splits) if parts else built  # which one rank can ask
     if recipe.students is not None:
-        parts = recipe.train.parallel == "fsdp"  # of which one rank has no whole student
-        whole = assemble(recipe, Ranks(), built.splits) if parts else built
-        document = assess_students(whole, folder, teacher_view(built))
+        document = assess_students(whole, folder, teacher_view(whole))
     else:
         document = evaluate(
             student,
             built.distiller.reader.adapt,
             built.splits.test,
             workers=recipe.data.workers,
-            teacher=teacher_view(built),
+            teacher=teacher_view(whole),
             split=recipe.data.test or recipe.data.valid or "valid",
             task=recipe.asked,
         )

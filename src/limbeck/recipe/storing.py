@@ -1,7 +1,6 @@
 """Stores of what a recipe's teacher says: written, verified, planned."""
 
 import os
-import statistics
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,9 +15,12 @@ from limbeck.recipe.build import loader_of
 from limbeck.recipe.labelling import BATCH, Labelling, labelling
 from limbeck.recipe.schema import Recipe
 from limbeck.store import Codec, Kept, Store, Writer, by_number, summary
+from limbeck.store.codec import Draws
 from limbeck.store.errors import Error, pooled
 from limbeck.store.places import Place
+from limbeck.store.sparse import drawn_anew, others
 from limbeck.store.store import same_store
+from limbeck.store.writer import draws_of
 from limbeck.train.ranks import Ranks
 
 SAMPLE = 256
@@ -39,12 +41,17 @@ def write_store(
     work = labelling(recipe, name, ranks)
     try:
         work.source.check(list(codecs))
-        with Writer(place, work.about, codecs, seed=recipe.seed) as writer:
+        with Writer(place, work.about, codecs, seed=seed_of_draws(work.about)) as writer:
             for view in range(views_of(recipe)):
                 label(work, view, writer, ranks)
     finally:
         work.close()
     return Store(place) if ranks.first else None
+
+
+def seed_of_draws(about: Mapping[str, Any]) -> int:
+    """What codecs draw classes from: that of the views, so that a store says it."""
+    return about["views"]["seed"]
 
 
 def of_torchrun() -> Ranks:
@@ -74,8 +81,9 @@ def verify_store(
     """Reads every byte of a store, and asks the teacher anew about some of its rows.
 
     Returns:
-        By signal, how far what is stored is from what the teacher says now; and whether that is
-        much as it was when the store was written, and much less than samples are apart.
+        By signal, how far what is stored is from what the teacher says now, with the share of
+        drawn classes that are others when they are drawn again; and whether that is much as it was
+        when the store was written, and much less than samples are apart.
 
     Raises:
         LimbeckError: bytes that were changed; another teacher, other images or views.
@@ -92,37 +100,55 @@ def verify_store(
     return found, all(alike(found[n], before.get(n, {}), apart[n]) for n in found)
 
 
-def compared(store: Store, work: Labelling, samples: int) -> tuple[Error, dict[str, float]]:
+def compared(store: Store, work: Labelling, samples: int) -> tuple[Error, Error]:
     """The errors of some rows, and how far the rows of two samples are apart on average."""
     chosen = np.random.default_rng(0).choice(len(store), min(samples, len(store)), replace=False)
     keys, views = (store.rows.own(part, np.sort(chosen)) for part in ("key", "view"))
-    errors, apart = list[tuple[int, Error]](), {name: list[float]() for name in store.kept}
+    errors, apart = list[tuple[int, Error]](), list[tuple[int, Error]]()
     for view in np.unique(views):
         ids = torch.from_numpy(keys[views == view, 0].astype(np.int64))
         for batch, exact in work.answers(int(view), ids, list(store.kept)):
-            stored = store.read(by_number(batch.ids.numpy()), batch.view.numpy())
-            gaps = {n: gap(n, kept, exact[n], stored) for n, kept in store.kept.items()}
-            errors.append((len(batch.ids), gaps))
-            for n, values in apart.items():
-                values.append(float((exact[n] - exact[n].roll(1, 0)).abs().nanmean()))
-    return pooled(errors), {n: statistics.fmean(values) for n, values in apart.items()}
+            rows, n = by_number(batch.ids.numpy()), len(batch.ids)
+            stored = store.read(rows, batch.view.numpy())
+            draws = draws_of(seed_of_draws(work.about), rows, batch.view.numpy(), np.arange(n))
+            pairs = {
+                name: gap(kept, exact[name].float().cpu(), ends(name, kept, stored), draws)
+                for name, kept in store.kept.items()
+            }
+            errors.append((n, {name: found for name, (found, _) in pairs.items()}))
+            apart.append((n, {name: other for name, (_, other) in pairs.items()}))
+    return pooled(errors), pooled(apart)
 
 
-def alike(now: Mapping[str, float], before: Mapping[str, float], apart: float) -> bool:
+def alike(
+    now: Mapping[str, float], before: Mapping[str, float], apart: Mapping[str, float]
+) -> bool:
     """Whether an error is what a codec loses, and not that of other rows."""
-    worst = max(10 * before.get("mean", 0.0), apart / 4)
+    worst = max(10 * before.get("mean", 0.0), apart["mean"] / 4)
     return (
-        now.get("mean", 0.0) <= worst and now.get("wrong", 0.0) <= before.get("wrong", 0.0) + 0.05
+        now.get("mean", 0.0) <= worst
+        and now.get("wrong", 0.0) <= before.get("wrong", 0.0) + 0.05
+        and now.get("redrawn", 0.0) <= apart.get("redrawn", 0.0) / 4
     )
+
+
+def ends(name: str, kept: Kept, stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What is left of a signal, by the ends of its names."""
+    return {end: stored[name + end] for end in kept.codec.gives}
 
 
 def gap(
-    name: str, kept: Kept, exact: torch.Tensor, stored: Mapping[str, torch.Tensor]
-) -> dict[str, float]:
-    """What a codec has lost of a signal that is known exactly."""
-    return kept.codec.error(
-        exact.float().cpu(), {end: stored[name + end] for end in kept.codec.gives}
-    )
+    kept: Kept, exact: torch.Tensor, stored: Mapping[str, torch.Tensor], draws: Draws
+) -> tuple[dict[str, float], dict[str, float]]:
+    """What is lost of rows (R, ...), and what would be if each were that of the next one."""
+    lost = kept.codec.error(exact, stored)
+    apart = {"mean": float((exact - exact.roll(1, 0)).abs().nanmean())}
+    again = drawn_anew(kept.codec, exact, draws)
+    if again is None:
+        return lost, apart
+    classes = kept.shape[-1]
+    lost = lost | {"redrawn": others(stored[".index"], again, classes)}
+    return lost, apart | {"redrawn": others(again.roll(1, 0), again, classes)}
 
 
 def plan_store(

@@ -16,6 +16,7 @@ from limbeck.recipe.kinds import (
     members,
 )
 from limbeck.recipe.methods import DATA, HALVES, Method
+from limbeck.recipe.setting import Place
 from limbeck.schemes.taught import PEERS
 from limbeck.sources.ensemble import checked
 
@@ -37,6 +38,7 @@ def faults(recipe: "Recipe") -> list[str]:
         *pairs(recipe),
         *exits(recipe),
         *branches(recipe),
+        *sharded(recipe),
     ]
 
 
@@ -172,6 +174,43 @@ def exits(recipe: "Recipe") -> Iterator[str]:
         said = found.keywords().get("exits") if isinstance(found, Method) else None
         if None not in (count, said) and said != count:
             yield f"objective.{i}.exits must be the student's {count}, got {said}; leave it out"
+
+
+def sharded(recipe: "Recipe") -> Iterator[str]:
+    """Teachers that the ranks cannot hold in parts."""
+    held = [name for name, block in recipe.networks().items() if block.shard is not False]
+    for name in held:
+        where = f"sources.{name}" if name in recipe.sources else name
+        if recipe.train.parallel != "fsdp":
+            yield (
+                f"{where}.shard needs train.parallel: fsdp, got {recipe.train.parallel}; set that, "
+                "or leave out shard"
+            )
+        for route, block in recipe.sources.items():
+            if isinstance(block, RoutedSource) and name in made_of(recipe, route):
+                yield (
+                    f"{where}.shard needs all ranks to ask at once, but sources.{route} asks "
+                    f"{name!r} where its classes are; leave out shard, or the route"
+                )
+    taught = recipe.dense.of if recipe.dense else ["teacher"]
+    for i, found in enumerate(recipe.objective):
+        if set(held) & set(taught) and isinstance(found, Method) and takes_modules(found):
+            yield (
+                f"objective.{i}: {found.method} runs a module of the teacher, which must then be "
+                "whole; leave out shard, or the method"
+            )
+
+
+def made_of(recipe: "Recipe", name: str) -> set[str]:
+    """The names of all that a source asks, through others too."""
+    if name not in recipe.sources:
+        return set()
+    own = set(members(recipe.sources[name])) & set(above_it(recipe, name))
+    return own.union(*(made_of(recipe, each) for each in own))
+
+
+def takes_modules(found: Method) -> bool:
+    return any(isinstance(value, Place) for _, value in found.said())
 
 
 def reads_exits(found: Any) -> bool:

@@ -85,7 +85,7 @@ class TopK(Softened):
 
         Raises:
             LimbeckError: a row without entries, with a class twice or outside 0 ... V - 1, with a
-                NaN, or with more than all of the mass.
+                NaN, with more than all of the mass, or with all classes and less than it.
 
         >>> known = torch.tensor([[7, 2]]), torch.tensor([[0.5, 0.25]]).log()
         >>> made = TopK(3)
@@ -217,6 +217,24 @@ def kept_error(x: Tensor, decoded: Mapping[str, Tensor]) -> dict[str, float]:
     return lost(log_p, decoded[".log_p"])
 
 
+def drawn_anew(codec: Codec, x: Tensor, draws: Draws) -> Tensor | None:
+    """The classes (R, K) that a codec keeps of rows (R, V), where it draws any of them."""
+    if ".log_weight" not in codec.gives:
+        return None
+    return codec.decode(codec.encode(x, draws), tuple(x.shape[1:]))[".index"]
+
+
+def others(index: Tensor, known: Tensor, classes: int) -> float:
+    """The share of entries (R, K) that `known` has not, each as often as it has it.
+
+    >>> others(torch.tensor([[0, 2, 2, 5]]), torch.tensor([[0, 2, 5, 5]]), classes=6)
+    0.25
+    """
+    one, none = torch.ones(index.shape), torch.zeros(len(index), classes)
+    gap = none.scatter_add(-1, index, one) - none.scatter_add(-1, known, one)
+    return float(gap.abs().sum()) / (2 * index.numel())
+
+
 def rest_of(decoded: Mapping[str, Tensor]) -> dict[str, float]:
     """The mean mass of the classes that are not kept."""
     return {"rest": float(decoded[".rest"].exp().mean())}
@@ -236,6 +254,11 @@ def check_entries(index: Tensor, log_p: Tensor, classes: int) -> None:
     mass = float(log_p.double().exp().sum(-1).max()) if len(log_p) else 0.0
     if mass > 1 + OVER:
         raise LimbeckError(f"probabilities of a row must sum to 1 at most, got {mass:.4g}")
+    whole = log_p[known.sum(-1) == classes].double().exp().sum(-1)
+    if len(whole) and float(whole.min()) < 1 - OVER:
+        raise LimbeckError(
+            f"probabilities of all {classes} classes must sum to 1, got {float(whole.min()):.4g}"
+        )
     apart = torch.where(known, index, -1 - torch.arange(index.shape[-1])).sort(-1).values
     if bool((apart.diff(dim=-1) == 0).any()):
         raise LimbeckError("a row must have each class once, got one twice")

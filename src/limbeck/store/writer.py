@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limbeck.counters import scramble, uniforms
 from limbeck.errors import LimbeckError
-from limbeck.store.codec import Arrays, Codec, Coded, Shape
+from limbeck.store.codec import Arrays, Codec, Coded, Draws, Shape
 from limbeck.store.errors import Error, pooled
 from limbeck.store.kept import Kept
 from limbeck.store.keys import Keys, Views, named
@@ -101,7 +101,7 @@ class Writer:
         for name, codec in self.codecs.items():
             owners = self.owners(name, len(keys), lengths)
             x = self.checked(name, signals[name], keys, owners)
-            arrays = codec.encode(x, self.draws(keys, views, owners))
+            arrays = codec.encode(x, draws_of(self.seed, keys, views, owners))
             coded[name] = Coded(arrays, tuple(x.shape[1:]), lost(codec, x[:LOOKS], arrays))
         self.add_coded(keys, views, coded, lengths)
 
@@ -175,28 +175,17 @@ class Writer:
         promised(name, len(owners), len(x))
         self.same_shape(name, tuple(x.shape[1:]))
         codec = self.codecs[name]
-        bad = x.isnan() | x.isposinf() | (x.isneginf() & (not codec.masks))
-        bad = bad.flatten(1).any(-1) if x.ndim > 1 else bad
+        rows = x.flatten(1) if x.ndim > 1 else x[:, None]
+        bad = rows.isnan() | rows.isposinf() | (rows.isneginf() & (not codec.masks))
         if codec.masks and x.ndim > 1:
-            bad |= x.isneginf().flatten(1).all(-1)
+            bad |= rows.isneginf().all(-1, keepdim=True)
         if bool(bad.any()):
-            row = int(bad.nonzero()[0])
+            row, entry = bad.nonzero()[0].tolist()
             raise LimbeckError(
-                f"{name} of sample {named(keys[owners[row]])} is not finite; the teacher or its "
-                "input is broken there"
+                f"{name} of sample {named(keys[owners[row]])} is not finite at entry {entry}; the "
+                "teacher or its input is broken there"
             )
         return x
-
-    def draws(
-        self, keys: Keys, views: Views, owners: NDArray[np.int64]
-    ) -> Callable[[int], NDArray[np.float64]]:
-        """Uniform numbers of each row: a function of seed, key, view and position."""
-        firsts = np.searchsorted(owners, owners)
-        counter = (views[owners].astype(np.uint64) << np.uint64(32)) + (
-            np.arange(len(owners)) - firsts
-        ).astype(np.uint64)
-        ids = keys[owners, 0] ^ scramble(keys[owners, 1])
-        return lambda n: uniforms(self.seed, counter, ids, n)
 
     def flush(self) -> None:
         """Writes what has come as a shard."""
@@ -224,6 +213,20 @@ class Writer:
         self.flush()
         if any(map(is_shard, self.place.names())):
             write_manifest(self.place)
+
+
+def draws_of(seed: int, keys: Keys, views: Views, owners: NDArray[np.int64]) -> Draws:
+    """Uniform numbers of each row (R,): a function of seed, key, view and position.
+
+    Args:
+        owners: the place (R,) of each row's sample among the keys, ascending.
+    """
+    firsts = np.searchsorted(owners, owners)
+    counter = (views[owners].astype(np.uint64) << np.uint64(32)) + (
+        np.arange(len(owners)) - firsts
+    ).astype(np.uint64)
+    ids = keys[owners, 0] ^ scramble(keys[owners, 1])
+    return lambda n: uniforms(seed, counter, ids, n)
 
 
 def told(kept: Mapping[str, tuple[Codec, bool]]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -30,7 +30,7 @@ from limbeck.train.progress import Progress
 from limbeck.train.ranks import Ranks
 from limbeck.train.run import Run
 from limbeck.train.settings import Training
-from limbeck.train.sharding import shard
+from limbeck.train.sharding import shard, shard_teachers
 from limbeck.train.watch import Watch, check_weights
 
 if TYPE_CHECKING:
@@ -43,7 +43,11 @@ Learner = Distiller | Mutual  # both have `students`, `readers`, `objective`, `s
 
 @dataclass
 class Job:
-    """Everything that one training needs."""
+    """Everything that one training needs.
+
+    `parts` are the sources that the ranks of a sharded training hold in parts, each with the paths
+    of its blocks, found where None.
+    """
 
     distiller: Learner
     loader: Loader
@@ -55,6 +59,7 @@ class Job:
     ranks: Ranks = field(default_factory=Ranks)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int = 0
+    parts: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
 
 
 def train(job: Job, *, resume: bool = False) -> nn.Module:
@@ -106,9 +111,11 @@ class Trainer:
         self.job, self.settings = job, job.settings
         self.step, self.seconds = 0, 0.0
         self.best = -1.0 if job.task.headline.higher else math.inf
+        self.sharded = self.settings.parallel == "fsdp" and job.ranks.world > 1
+        if self.sharded:  # before the device, which may not hold a whole teacher
+            shard_teachers(job.distiller.sources, job.parts, job.ranks.world, job.device)
         self.distiller = job.distiller.to(job.device)
         self.students = self.distiller.students
-        self.sharded = self.settings.parallel == "fsdp" and job.ranks.world > 1
         if self.settings.channels_last and not self.sharded:  # of whose parts FSDP2 has one order
             for student in self.students.values():
                 student.to(memory_format=torch.channels_last)
