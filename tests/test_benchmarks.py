@@ -11,11 +11,15 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import nn
 
 from limbeck import Frozen, methods
+from limbeck.compare import slug
 from limbeck.data import Images, Loader
 from limbeck.trackers import read_lines
-from limbeck.zoo import resnet20
+from limbeck.train.run import Run
+from limbeck.zoo import resnet8x4, resnet20
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 OVERHEAD = BENCHMARKS / "overhead.py"
@@ -162,3 +166,133 @@ def test_what_every_row_costs_is_measured(schemes: ModuleType, world: Any) -> No
     one, four = (schemes.mebibytes(ways[name]) for name in ("labels only", "apart"))
     assert 3 * one < four < 5 * one
     assert schemes.times(ways["apart"], ways["labels only"], 2) > 0
+
+
+def fetched(name: str) -> ModuleType:
+    """A benchmark as a module."""
+    with patch.object(sys, "path", [str(BENCHMARKS), *sys.path]):
+        return importlib.import_module(name)
+
+
+def test_views_are_recycled_in_as_many_steps_as_new_ones(tmp_path: Path) -> None:
+    views, images = fetched("views"), fetched("noise").noise(32)
+    splits = dict.fromkeys(("train", "valid", "test"), images)
+    seen: dict[str, int] = {}
+    for arm in views.ARMS:
+        with patch.object(Frozen, "__call__", autospec=True, side_effect=Frozen.__call__) as asked:
+            views.run_one(arm, 0, splits, views.QUICK, tmp_path)
+        seen[arm] = asked.call_count
+        *_, done = read_lines(tmp_path / "arms" / slug(arm) / "seed-0" / "metrics.jsonl")
+        assert done["step"] == views.QUICK.steps == 12
+    steps = views.QUICK.steps // views.QUICK.epochs
+    once = seen[views.LABELS]
+    assert once == 0
+    assert seen["every view new"] - seen["4 views"] == 2 * steps
+    assert seen["4 views"] - seen["1 view"] == 3 * steps
+    found = views.judged(views.outcomes(tmp_path, {}), views.QUICK)
+    assert [row["passes"] for row in found["arms"].values()] == [0, 6, 4, 1]
+    assert [(row["arm"], row["against"]) for row in found["gains"]] == views.PAIRS
+    assert "4 views - every view new" in views.table(found)
+    with patch.object(views, "run_one") as run:
+        views.run_part(splits, views.QUICK, tmp_path, "0/1", {})
+    assert run.call_count == 8, "the other two seeds"
+
+
+def test_a_training_of_the_views_goes_on_after_its_last_epoch(tmp_path: Path) -> None:
+    views, images = fetched("views"), fetched("noise").noise(32)
+    splits = dict.fromkeys(("train", "valid", "test"), images)
+    views.run_one("4 views", 0, splits, views.QUICK, tmp_path / "whole")
+    saved = [Run.save, Run.save, KeyboardInterrupt]
+
+    def save(run: Run, *state: Any) -> None:
+        now = saved.pop(0)
+        if now is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        now(run, *state)
+
+    with patch.object(Run, "save", save), pytest.raises(KeyboardInterrupt):
+        views.run_one("4 views", 0, splits, views.QUICK, tmp_path / "cut")
+    views.run_one("4 views", 0, splits, views.QUICK, tmp_path / "cut")
+    whole, cut = (
+        load_file(tmp_path / name / "arms" / "4-views" / "seed-0" / "student.safetensors")
+        for name in ("whole", "cut")
+    )
+    assert all(value.equal(cut[name]) for name, value in whole.items())
+
+
+def test_an_epoch_is_the_same_job_by_hand_by_limbeck_and_from_a_store(tmp_path: Path) -> None:
+    epoch, size = fetched("epoch"), fetched("epoch").Size(2, 1, 4)
+    images = fetched("noise").noise(size.steps * size.batch)
+    assert epoch.write_store(images, size, tmp_path / "store") > 0
+    students = {}
+    for name in (epoch.HAND, "limbeck", epoch.STORED):
+        torch.manual_seed(0)
+        students[name] = student = resnet8x4()
+        with patch.object(epoch, "resnet8x4", lambda student=student: student):
+            way = epoch.way_of(name, tmp_path / "store")
+        for first in range(size.steps):
+            assert epoch.turn(way, epoch.loader_of(images, size), first, size.block) > 0
+    torch.manual_seed(0)
+    fresh, exact = resnet8x4().fc.weight, students[epoch.HAND].fc.weight
+    moved = (exact - fresh).norm()
+    assert moved > 0
+    assert (students["limbeck"].fc.weight - exact).norm() < 1e-4 * moved
+    assert (students[epoch.STORED].fc.weight - exact).norm() < 1e-2 * moved, "half precision"
+
+
+@pytest.mark.slow
+def test_an_epoch_is_timed_and_its_memory_measured_by_each_way() -> None:
+    command = [sys.executable, str(BENCHMARKS / "epoch.py"), "--quick"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = {line[:24].strip(): line[24:].split() for line in out.splitlines()[1:-1]}
+    measured = {name: row for name, row in rows.items() if "installed:" not in row}
+    assert {"plain loop", "plain loop again (A/A)", "limbeck", "limbeck, stored"} <= {*measured}
+    for name, row in measured.items():
+        assert min(map(float, row[:2])) > 0
+        assert len(row) == (3 if "A/A" in name else 5)
+    for name in ("torchdistill", "lightning Trainer"):
+        assert name in measured or "'limbeck[frameworks]'" in rows[name]
+
+
+def test_the_plain_encoder_is_the_one_of_torch() -> None:
+    torch.manual_seed(0)
+    ours, x = fetched("encoder").Layer(128), torch.randn(2, 5, 128)
+    theirs = nn.TransformerEncoderLayer(128, 2, 512, dropout=0.0, batch_first=True)
+    pairs = {"qkv": "self_attn.in_proj_", "out": "self_attn.out_proj.", "up": "linear1."}
+    pairs |= {"down": "linear2.", "norm1": "norm1.", "norm2": "norm2."}
+    state = {
+        f"{name}.{kind}": theirs.get_parameter(f"{their}{kind}")
+        for name, their in pairs.items()
+        for kind in ("weight", "bias")
+    }
+    ours.load_state_dict(state)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.slow
+def test_faster_teachers_are_timed_and_compared_with_the_exact_one() -> None:
+    command = [sys.executable, str(BENCHMARKS / "teachers.py"), "--quick"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = {line[:56].strip(): line[56:].split() for line in out.splitlines()[1:]}
+    measured = {name: list(map(float, row)) for name, row in rows.items() if "needs" not in row}
+    assert measured["float32"][0] == 1
+    assert measured["float32"][3] == 0
+    best = measured["bfloat16, batch norms folded, channels last"]
+    assert 1e-5 < best[3] < 0.1
+    assert measured["ONNX Runtime, float32"][3] < 1e-4
+    for row in measured.values():
+        assert min(row[:2]) > 0
+
+
+@pytest.mark.slow
+def test_whole_steps_are_timed_before_and_after_tune(monkeypatch: pytest.MonkeyPatch) -> None:
+    teachers = fetched("teachers")
+    monkeypatch.setattr(nn.Module, "compile", lambda self: None)  # which would take a minute
+    pair = teachers.Pair("limbeck.zoo:resnet20", "limbeck.zoo:resnet20", 32, 4)
+    found = teachers.tuned(pair, 3, images=40)
+    assert {key.partition(".")[0] for key in found["changes"]} <= {"teacher", "train"}
+    assert found["steps"] > 1000
+    assert (found["told"] > 1) == bool(found["changes"])
+    assert found["faster"] > 0
+    assert found["milliseconds"].keys() == {"before", "after"}
+    assert "after tune" in teachers.shown("a pair", found)
