@@ -8,7 +8,7 @@ from limbeck.data.pairs import Pairs
 from limbeck.data.plan import Plan
 from limbeck.errors import LimbeckError
 from limbeck.tasks import CLASSIFICATION
-from limbeck.train.loop import divided
+from limbeck.train.pieces import divided
 
 AUGMENT = Augment(crop=2, flip=True)
 

@@ -32,7 +32,7 @@ from limbeck.recipe.arms import arms_of
 from limbeck.recipe.build import assemble
 from limbeck.recipe.text import dump, parse
 from limbeck.report import write_report
-from limbeck.train.loop import prepare
+from limbeck.train.job import prepare
 from limbeck.train.ranks import Ranks
 
 each = pytest.mark.parametrize

@@ -37,7 +37,8 @@ from limbeck.errors import LimbeckError
 from limbeck.signals import Batch, Signals
 from limbeck.train import Job, Training, train
 from limbeck.train import shards as sharded_state
-from limbeck.train.loop import Learner, Trainer
+from limbeck.train.job import Learner
+from limbeck.train.loop import Trainer
 from limbeck.train.ranks import Ranks, joined
 from limbeck.train.run import Run
 from limbeck.train.sharding import blocks

@@ -15,7 +15,8 @@ from limbeck.methods.confident import Confident
 from limbeck.objective import Match, Objective, Sum
 from limbeck.schemes.taught import Taught
 from limbeck.signals import Signals
-from limbeck.train.loop import MOST_BATCHES, Trainer, telling
+from limbeck.train.job import MOST_BATCHES, telling
+from limbeck.train.loop import Trainer
 
 FAR_APART = 100.0
 

@@ -15,6 +15,7 @@ from limbeck.signals import Batch, Signals
 from limbeck.sources import Recorded, Source
 from limbeck.train import Job
 from limbeck.train.loop import Trainer
+from limbeck.train.pieces import pieces
 
 PHASES = ("data", "teacher", "student", "loss", "backward", "optimizer")
 WARM_UP, FEWEST, MOST, SECONDS = 1, 3, 50, 1.0
@@ -82,7 +83,7 @@ def step(trainer: Trainer, batches: Iterator[ImageBatch], watch: Stopwatch) -> d
     """Seconds of each phase of one training step."""
     watch.start()
     distiller: Any = trainer.distiller.train()
-    for inputs, data, share, _ in trainer.pieces(next(batches)):
+    for inputs, data, share, _ in pieces(trainer.job, next(batches)):
         watch.lap("data")
         with trainer.autocast():
             output, signals = distiller.gather(inputs, data)

@@ -40,7 +40,7 @@ from limbeck.sources import Frozen, Recorded, Source
 from limbeck.taps import describe
 from limbeck.tasks import CLASSIFICATION, Task
 from limbeck.train import Job, Learner, Training
-from limbeck.train.loop import prepare
+from limbeck.train.job import prepare
 from limbeck.train.ranks import Ranks
 from limbeck.train.run import Run
 

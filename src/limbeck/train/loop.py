@@ -1,11 +1,9 @@
 """The training loop."""
 
-import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -14,52 +12,29 @@ from torch.nn.parallel import DistributedDataParallel
 
 from limbeck.averages import Average
 from limbeck.checkpoint import few
-from limbeck.data import ImageBatch, Images, Loader, derive, in_order
+from limbeck.data import ImageBatch, Images, derive, in_order
 from limbeck.distiller import Distiller
 from limbeck.errors import LimbeckError
 from limbeck.exits import without
 from limbeck.ranks import agree
 from limbeck.schemes import Mutual
 from limbeck.signals import Step
-from limbeck.tasks import CLASSIFICATION, Task
 from limbeck.tasks.task import predictions
 from limbeck.train import shards
 from limbeck.train.interrupts import Interrupts
+from limbeck.train.job import Job, prepare
 from limbeck.train.optim import optimizer_for, rate, set_rate
+from limbeck.train.pieces import pieces
 from limbeck.train.progress import Progress
-from limbeck.train.ranks import Ranks
-from limbeck.train.run import Run
-from limbeck.train.settings import Training
 from limbeck.train.sharding import shard, shard_teachers
+from limbeck.train.state import restore, state_of
 from limbeck.train.watch import Watch, check_weights
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-MOST_BATCHES, EVALUATED = 32, 256
-Learner = Distiller | Mutual  # both have `students`, `readers`, `objective`, `sources`, `balanced`
-
-
-@dataclass
-class Job:
-    """Everything that one training needs.
-
-    `parts` are the sources that the ranks of a sharded training hold in parts, each with the paths
-    of its blocks, found where None.
-    """
-
-    distiller: Learner
-    loader: Loader
-    settings: Training
-    run: Run
-    task: Task = CLASSIFICATION
-    valid: Images | None = None
-    seed: int = 0
-    ranks: Ranks = field(default_factory=Ranks)
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    workers: int = 0
-    parts: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
+EVALUATED = 256
 
 
 def train(job: Job, *, resume: bool = False) -> nn.Module:
@@ -77,31 +52,11 @@ def train(job: Job, *, resume: bool = False) -> nn.Module:
     try:
         trainer = Trainer(job)
         if resume:
-            trainer.restore()
+            restore(trainer)
         trainer.fit()
         return trainer.shipped()
     finally:
         job.run.close()
-
-
-def prepare(distiller: Learner, loader: Loader, device: torch.device, task: Task) -> None:
-    """Prepares a distiller with the first batch, or what a balance needs: the first that tells."""
-    if distiller.balanced:
-        inputs, data = telling(distiller, loader, device, task)
-    else:
-        inputs, data = task.signals(next(loader.epoch(0)), device)
-    distiller.prepare(inputs, **data)
-
-
-def telling(
-    distiller: Learner, loader: Loader, device: torch.device, task: Task
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The first batch that has something for each part, such as a label; else the first."""
-    for batch in itertools.islice(loader.epoch(0), MOST_BATCHES):
-        inputs, data = task.signals(batch, device)
-        if all(bool(n) for n in distiller.items(len(inputs), **data).values()):
-            return inputs, data
-    return task.signals(next(loader.epoch(0)), device)
 
 
 class Trainer:
@@ -181,38 +136,11 @@ class Trainer:
         self.distiller.train()
         self.distiller.advance(progress)
         set_rate(self.optimizer, rate(self.step / self.total, self.settings))
-        pieces = list(self.pieces(batch))
-        steps = [self.backward(*piece) for piece in pieces]
+        steps = [self.backward(*piece) for piece in list(pieces(self.job, batch))]
         self.apply()
         parts = {name: torch.stack([s.parts[name] for s in steps]).sum() for name in steps[0].parts}
         loss = torch.stack([s.loss.detach() for s in steps]).sum()
         return loss, parts
-
-    def pieces(
-        self, batch: ImageBatch
-    ) -> Iterator[tuple[Tensor, dict[str, Tensor], dict[str, Any] | None, bool]]:
-        """The batch in `accumulate` pieces, each with its share of every part, and which is last.
-
-        A part's share is its items here over its items in the whole step, times the number of
-        ranks, since DDP averages gradients.
-        """
-        k, job = self.settings.accumulate, self.job
-        inputs, data = job.task.signals(batch, job.device)
-        if k == 1 and job.ranks.world == 1:
-            yield inputs, data, None, True
-            return
-        chunks = [
-            (inputs[rows], {name: value[rows] for name, value in data.items()})
-            for rows in divided(torch.arange(len(inputs), device=job.device), k, batch.halves)
-        ]
-        counts = [self.distiller.items(len(x), **d) for x, d in chunks]
-        here = {name: torch.stack([c[name].cpu() for c in counts]).sum() for name in counts[0]}
-        whole = {name: n.clamp(min=1) for name, n in job.ranks.total(here).items()}
-        for i, ((x, d), count) in enumerate(zip(chunks, counts, strict=True)):
-            share = {
-                name: float(n) * job.ranks.world / float(whole[name]) for name, n in count.items()
-            }
-            yield x, d, share, i == len(chunks) - 1
 
     def backward(
         self,
@@ -364,7 +292,7 @@ class Trainer:
         """The students and the state, which comes last; of a sharded training after its parts."""
         run, ranks = self.job.run, self.job.ranks
         peers = {name: self.shipped(name) for name in self.students}
-        state = self.state()
+        state = state_of(self)
         if self.settings.parallel == "fsdp":
             tensors = shards.tensors_of(self.distiller, self.optimizer)
             state["shards"] = shards.save(tensors, run.shards(self.step), ranks)
@@ -372,59 +300,6 @@ class Trainer:
             run.save(state, next(iter(peers.values())), peers if len(peers) > 1 else {})
             run.drop_shards(self.step)
         ranks.wait()
-
-    def state(self) -> dict[str, Any]:
-        """All that resuming needs; order, augmentation and dropout follow from the step."""
-        sources = self.distiller.sources.items()
-        large = (
-            {"optimizer": shards.small_state(self.optimizer)}
-            if self.settings.parallel == "fsdp"
-            else {
-                "distiller": self.distiller.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-        )
-        return {
-            **large,
-            "step": self.step,
-            "best": self.best,
-            "seconds": self.seconds,
-            "sources": {name: source.state_dict() for name, source in sources},
-            "scaler": self.scaler.state_dict(),
-            "average": alone({n: a.model.state_dict() for n, a in self.averages.items()}),
-        }
-
-    def restore(self) -> None:
-        """Goes on from the run's last checkpoint."""
-        run, ranks = self.job.run, self.job.ranks
-        state = ranks.from_first(run.load)
-        self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
-        if "shards" in state:
-            folder, sums, small = run.shards(self.step), state["shards"], state["optimizer"]
-            shards.restore(self.distiller, self.optimizer, small, folder, sums, ranks)
-        else:
-            self.distiller.load_state_dict(state["distiller"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        for name, source in self.distiller.sources.items():
-            source.load_state_dict(state["sources"][name])
-        self.scaler.load_state_dict(state["scaler"])
-        for name, average in self.averages.items():
-            several = len(self.averages) > 1
-            average.model.load_state_dict(state["average"][name] if several else state["average"])
-
-
-def divided(rows: Tensor, pieces: int, halves: int) -> list[Tensor]:
-    """The rows of each piece of a batch; of two halves, the same rows of both.
-
-    >>> [piece.tolist() for piece in divided(torch.arange(8), 2, halves=2)]
-    [[0, 1, 4, 5], [2, 3, 6, 7]]
-    """
-    return [piece.flatten() for piece in rows.view(halves, -1).chunk(pieces, 1)]
-
-
-def alone(states: dict[str, Any]) -> dict[str, Any] | None:
-    """The state of the only student, those of several by name, or None."""
-    return states if len(states) > 1 else next(iter(states.values()), None)
 
 
 def stop(interrupted: int) -> None:
