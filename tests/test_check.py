@@ -3,6 +3,8 @@
 import copy
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 from limbeck import losses
 from limbeck.check import check, memory_rule, summary, timing
-from limbeck.check.memory import copies_of
+from limbeck.check.memory import copies_of, own_peak
 from limbeck.check.timing import PHASES, answered, run_time
 from limbeck.cli import main
 from limbeck.data import Images, Loader
@@ -666,3 +668,14 @@ def test_the_check_of_a_recipe_draws_who_teaches_whom(tmp_path: Path) -> None:
         "terms": ["kl T=2"],
         "teaches": True,
     }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process's peak is unknown on Windows")
+def test_a_process_does_not_count_what_its_parent_held() -> None:
+    held = torch.ones(2**28)
+    code = "from limbeck.check.memory import own_peak; print(own_peak())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    here = own_peak()
+    assert here is not None
+    assert here >= 4 * len(held)
+    assert int(child.stdout) < here - 2 * len(held)
