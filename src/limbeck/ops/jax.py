@@ -135,16 +135,17 @@ def batch_norm(x: Array, eps: float) -> Array:
 
 def correlations(x: Array, y: Array) -> Array:
     """Of every column of two (N, C) their correlation (C,); 0 where a side is constant."""
-    u, v = (_columns(side) for side in (x, y))
-    return (u * v).sum(0)
+    (u, a), (v, b) = (_columns(side) for side in (x, y))
+    varies = (a > 0) & (b > 0)
+    lengths = jnp.sqrt(jnp.where(varies, a, 1)) * jnp.sqrt(jnp.where(varies, b, 1))
+    return jnp.where(varies, (u * v).sum(0) / lengths, 0)
 
 
-def _columns(x: Array) -> Array:
-    """Columns centred and of unit length; zeros where they are constant."""
+def _columns(x: Array) -> tuple[Array, Array]:
+    """Columns centred, and their sums of squares; 0 where they are constant."""
     mean = x.mean(0)
     square = ((x - mean) ** 2).sum(0)
-    varies = square > CONSTANT * len(x) * mean**2
-    return jnp.where(varies, (x - mean) / jnp.sqrt(jnp.where(varies, square, 1)), 0)
+    return x - mean, jnp.where(square > CONSTANT * len(x) * mean**2, square, 0)
 
 
 def top(x: Array, k: int) -> Array:

@@ -175,16 +175,18 @@ def batch_norm(x: Array, eps: float) -> Array:
 
 def correlations(x: Array, y: Array) -> Array:
     """Of every column of two (N, C) their correlation (C,); 0 where a side is constant."""
-    u, v = (_columns(side) for side in (x, y))
-    return tf.reduce_sum(u * v, 0)
+    (u, a), (v, b) = (_columns(side) for side in (x, y))
+    varies = (a > 0) & (b > 0)
+    lengths = tf.sqrt(where(varies, a, 1)) * tf.sqrt(where(varies, b, 1))
+    return where(varies, tf.reduce_sum(u * v, 0) / lengths, 0)
 
 
-def _columns(x: Array) -> Array:
-    """Columns centred and of unit length; zeros where they are constant."""
+def _columns(x: Array) -> tuple[Array, Array]:
+    """Columns centred, and their sums of squares; 0 where they are constant."""
     mean = tf.reduce_mean(x, 0)
     square = tf.reduce_sum((x - mean) ** 2, 0)
-    varies = square > CONSTANT * tf.cast(tf.shape(x)[0], x.dtype) * mean**2
-    return where(varies, (x - mean) / tf.sqrt(where(varies, square, 1)), 0)
+    n = tf.cast(tf.shape(x)[0], x.dtype)
+    return x - mean, where(square > CONSTANT * n * mean**2, square, 0)
 
 
 def top(x: Array, k: int) -> Array:
