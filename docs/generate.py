@@ -338,7 +338,7 @@ def saved_time(document: Mapping[str, Any]) -> list[str]:
         for pair, ms in document["steps"].items()
     ]
     head = ("pair", "live, ms", "stored, ms", "free, ms", "times as fast", "of the bound")
-    rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in document["io"].items())
+    rates = "; ".join(f"{name}: {rate:,.0f}" for name, rate in document["io"].items())
     return [*table(head, rows), "", f"50,000 rows of 1,000 classes in half precision: {rates}.", ""]
 
 
@@ -363,7 +363,7 @@ def token_costs(document: Mapping[str, Any]) -> list[str]:
         "gradient off by, each token",
         "all together",
     )
-    published = ", ".join(f"{name} {size}" for name, size in document["published"].items())
+    published = "; ".join(f"{name}: {size}" for name, size in document["published"].items())
     return [
         f"{document['teacher']}, {document['vocabulary']:,} tokens, on {document['tokens']:,} of "
         "these pages' own; the student is its logits halved:",
