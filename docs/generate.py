@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from costs import costs, table
+
 from limbeck import losses, methods, truth
 from limbeck.errors import LimbeckError
 from limbeck.graph import drawing
@@ -88,6 +90,7 @@ def write(folder: Path) -> None:
     (folder / "measured.md").write_text(measured_table(), encoding="utf-8")
     (folder / "schemes.md").write_text(schemes_measured(RESULTS / "schemes.json"), encoding="utf-8")
     (folder / "stores.md").write_text(stores_measured(RESULTS), encoding="utf-8")
+    (folder / "costs.md").write_text(costs(RESULTS), encoding="utf-8")
     (folder / "cost-model.md").write_text(cost_model(RESULTS), encoding="utf-8")
     (folder / "who-teaches-whom.md").write_text(schemes(SCHEMES), encoding="utf-8")
     for family in sorted({row.family for row in methods.ROWS}):
@@ -514,12 +517,6 @@ def telling(text: str) -> list[str]:
             kept += ["data:"] if block == "data" and "data:" not in kept else []
             kept.append(line)
     return kept
-
-
-def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """A Markdown table."""
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *escaped]]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,7 +68,13 @@ def test_every_public_name_is_explained() -> None:
 
 
 @pytest.fixture(scope="module")
-def generate() -> ModuleType:
+def generate() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))
+        yield loaded()
+
+
+def loaded() -> ModuleType:
     spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
     assert spec is not None
     assert spec.loader is not None
@@ -98,6 +105,20 @@ def test_the_reference_has_every_loss_with_its_keywords(generate: ModuleType) ->
     assert "| `truth` | `label_smoothing: 0` |" in written
     known = {name for name in losses.__all__ if f"| `{name}` |" in written}
     assert known == set(losses.__all__) - {"cross_entropy"}
+
+
+def test_costs_are_those_of_the_results(generate: ModuleType, tmp_path: Path) -> None:
+    assert generate.costs(tmp_path) == "Not measured yet.\n"
+    rows = {
+        name: {"milliseconds": 0.5, "ratio": ratio, "spread": 0.1}
+        for name, ratio in (("kl", 1.0), ("srd", 1.26), ("jsd", 1.14))
+    }
+    (tmp_path / "losses.json").write_text(json.dumps({"losses": rows}))
+    page = generate.costs(tmp_path)
+    assert "1 of 3 cost at most 1.1 times the plain form. The others:" in page
+    assert page.index("| `srd` | 0.50 | 1.26 | 0.10 |") < page.index("| `jsd` |")
+    assert "python benchmarks/losses.py" in page
+    assert "A training step" not in page
 
 
 def test_the_cost_model_follows_its_constants(generate: ModuleType, tmp_path: Path) -> None:
