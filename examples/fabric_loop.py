@@ -1,4 +1,4 @@
-"""Lightning Fabric: the plain loop with five lines changed."""
+"""Lightning Fabric: the plain loop with a few lines changed."""
 
 # %%
 import torch

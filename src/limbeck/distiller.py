@@ -297,7 +297,7 @@ class Distiller(nn.Module):
         if fault:
             raise LimbeckError(
                 f"{fault}, but advance was never called; call "
-                "distiller.advance(0.0) first, then distiller.advance(progress) after each step"
+                "distiller.advance(progress) before each step, from 0.0 to 1.0"
             )
 
     def check_ranks(self) -> None:

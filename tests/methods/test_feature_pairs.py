@@ -34,7 +34,7 @@ def test_afd_is_its_formula() -> None:
     assert shares.shape == (4, 3, 2)
     torch.testing.assert_close(shares.sum(-1), torch.ones(4, 3))
     expected = sum(
-        losses.afd(s[j][b, None], t[i][b, None]) * shares[b, i, j] / 4
+        losses.afd(s[j][b, None], t[i][b, None]) * shares[b, i, j] / (4 * t[i][0, 0].numel())
         for b in range(4)
         for i in range(3)
         for j in range(2)

@@ -32,7 +32,7 @@ SETTINGS: dict[str, tuple[float, float, dict[str, Any]]] = {
     "wsld": (1, 2.5, {"temperature": 2.0}),
     "lskd": (0.1, 9, {"temperature": 2.0}),
     "dkd_ls": (1, 9, {"alpha": 1.0, "beta": 8.0, "temperature": 2.0}),
-    "mlkd": (0.1, 0.9, {"temperatures": (4.0, 3.0, 5.0, 2.0, 6.0)}),
+    "mlkd": (0.1, 0.675, {"temperatures": (4.0, 3.0, 5.0, 2.0, 6.0), "pairs": 1 / 3}),
     "ttm": (1, 45, {"gamma": 0.1}),
     "wttm": (1, 4, {"gamma": 0.2}),
 }

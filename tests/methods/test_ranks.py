@@ -90,7 +90,10 @@ ALONE = {  # what a rank cannot know of the rows of others
     "defeat": "divides by the positions that it finds",
     "score_weighted_l2": "divides by the scores that it finds",
 }
-NORMED = ("ft", "ab", "ofd", "reviewkd", "simkd", "srrl", "byot_hint", "afd", "semckd", "ickd")
+NORMED = (
+    *("fitnet", "ft", "ab", "ofd", "reviewkd", "simkd", "srrl", "byot_hint", "afd", "semckd"),
+    "ickd",
+)
 TOGETHER = [name for name in METHODS if name not in ALONE]
 APART = [name for name in METHODS if name in ALONE or name in NORMED]
 

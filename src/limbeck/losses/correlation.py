@@ -70,19 +70,21 @@ def mlkd(
     t: Any,
     *,
     temperatures: Sequence[float] = (4.0, 3.0, 5.0, 2.0, 6.0),
+    pairs: float = 1.0,
     axis: int = -1,
     mask: Any = None,
 ) -> Any:
     """Multi-level logit distillation: instances, samples against samples, classes against classes.
 
-    sum_T [T^2 mean_i KL(P_i || Q_i) + ||PP' - QQ'||^2 / N + ||P'P - Q'Q||^2 / C], squared Frobenius
-    norms. N and C are those that count: samples by `mask`, classes that are not -inf on both sides
-    throughout. The third part grows with N.
+    sum_T [T^2 mean_i KL(P_i || Q_i) + w ||PP' - QQ'||^2 / N + w ||P'P - Q'Q||^2 / C], w = `pairs`,
+    squared Frobenius norms. N and C are those that count: samples by `mask`, classes that are not
+    -inf on both sides throughout. The third part grows as (N/C)^2.
 
     Args:
         s: student logits with C on `axis`.
         t: source logits of the same shape.
         temperatures: every T of the sum.
+        pairs: weight of what samples, and what classes, have in common.
         axis, mask: as in `dist`.
 
     Returns:
@@ -99,7 +101,8 @@ def mlkd(
 
     Paper:
         Jin et al., "Multi-level logit distillation", CVPR 2023. This is one view; the authors add
-        the weak and the strong view, and weigh samples by confidence. Same scale as their code.
+        the weak and the strong view. Same scale as their code, in which masks of confidence come to
+        a factor of 1/2.
     """
     table, s, t, mask = _samples(s, t, axis, mask)
     if 0 in s.shape:
@@ -107,7 +110,7 @@ def mlkd(
     sizes = _sizes(table, s, t, mask)
     for temperature in temperatures:
         sides.positive("temperatures", temperature)
-    levels = [_levels(table, s, t, mask, sizes, temperature) for temperature in temperatures]
+    levels = [_levels(table, s, t, mask, sizes, pairs, T) for T in temperatures]
     return sum(levels[1:], levels[0])
 
 
@@ -129,7 +132,9 @@ def _sizes(table: Any, s: Any, t: Any, mask: Any) -> tuple[Any, Any]:
     return reduction.divisor(table, samples, None), table.at_least(classes, 1)
 
 
-def _levels(table: Any, s: Any, t: Any, mask: Any, sizes: tuple[Any, Any], temperature: Any) -> Any:
+def _levels(
+    table: Any, s: Any, t: Any, mask: Any, sizes: tuple[Any, Any], weight: float, temperature: Any
+) -> Any:
     """The three parts of `mlkd` at one temperature."""
     n, classes = sizes
     q, p = (table.softmax(x / temperature) for x in (s, t))
@@ -139,8 +144,6 @@ def _levels(table: Any, s: Any, t: Any, mask: Any, sizes: tuple[Any, Any], tempe
     q_columns, p_columns = table.moveaxis(q, 0, 1), table.moveaxis(p, 0, 1)
     samples = table.matmul(q, q_columns), table.matmul(p, p_columns)
     pairs = table.matmul(q_columns, q), table.matmul(p_columns, p)
-    return (
-        instances
-        + differences.whole(table, table.mean_squares, *samples, n)
-        + differences.whole(table, table.mean_squares, *pairs, classes)
-    )
+    similar = differences.whole(table, table.mean_squares, *samples, n)
+    common = differences.whole(table, table.mean_squares, *pairs, classes)
+    return instances + weight * (similar + common)

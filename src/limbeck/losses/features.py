@@ -44,7 +44,8 @@ def hint(
 
     Paper:
         Romero et al., "FitNets: hints for thin deep nets", ICLR 2015, arXiv 1412.6550. The paper
-        halves and sums over C, H, W: C*H*W/2 times this. The usual weight with this mean is 100.
+        halves and sums over C, H, W: C*H*W/2 times this. The usual weight with this mean is 100,
+        behind a projector with batch normalisation.
     """
     table, s, t, mask = ready.items(s, t, axis, mask)
     return differences.mean(table, table.mean_squares, s, t, mask, weight, count, axis)

@@ -47,8 +47,8 @@ def fsp(
 
     Paper:
         Yim et al., "A gift from knowledge distillation: fast optimization, network minimization and
-        transfer learning", CVPR 2017. Weight 50 with this mean; the paper sums the entries: C*D
-        times this. Other code pools by the maximum.
+        transfer learning", CVPR 2017. The paper sums the entries: C*D times this. Common code takes
+        this mean, unweighted, first and without labels, and pools by the maximum.
     """
     _channels(s, t, s_deep, t_deep)
     table, s, t, alive = ready.maps(s, t, mask)

@@ -31,13 +31,16 @@ def fitnet(
     student: str,
     theirs: str | None = None,
     *,
-    project: Factory | nn.Module = projectors.conv,
+    project: Factory | nn.Module = projectors.active,
     weight: Weight = 100.0,
     truth_weight: Weight = 1.0,
 ) -> Objective:
     """FitNets: a middle layer gives a hint, by a projector.
 
-    The paper trains up to the hint first, on half the sum over C, H, W: C*H*W/2 times `hint`.
+    The weight is that of common code, whose projector is this one: convolution, batch norm, ReLU;
+    `projectors.normed` is for features of either sign. With a bare `conv` a rate times the weight
+    of much more than 4 diverges. The paper trains up to the hint first, on half the sum over C, H,
+    W: C*H*W/2 times `hint`.
 
     >>> fitnet("layer2").parts()
     ['truth', 'hint[layer2]']
@@ -75,13 +78,13 @@ def fsp(
     student: tuple[str, str],
     theirs: tuple[str, str] | None = None,
     *,
-    weight: Weight = 50.0,
+    weight: Weight = 1.0,
     truth_weight: Weight = 1.0,
 ) -> Objective:
     """Flow of solution procedure: how a layer leads to a deeper one.
 
     Both sides need the same channels at both layers. The paper trains on this alone first:
-    `truth_weight=0`.
+    `truth_weight=0`. It grows as the fourth power of the features.
 
     >>> fsp(("layer1", "layer2")).parts()
     ['truth', 'fsp[layer1]']
@@ -237,18 +240,20 @@ def cat_kd(
     theirs: str | None = None,
     *,
     resolution: int = 2,
+    normalise: bool = False,
     weight: Weight = 12.0,
     truth_weight: Weight = 1.0,
 ) -> Objective:
     """Class attention transfer: class activation maps, one channel a class, before pooling.
 
-    Weights by pair: 0.7 (ResNet-56 to 20), 4.5 (VGG), 12 to 15 (Wide ResNets, ResNet-32x4 to 8x4),
-    600 (to ShuffleNetV2); ImageNet 0.5 and 10.
+    Weights by pair: 0.7 (ResNet-56 to 20), 1.8 (110 to 32), 4.5 (VGG), 12 to 15 (Wide ResNets,
+    ResNet-32x4 to 8x4), 0.5 (ImageNet, ResNet-34 to 18). With `normalise`: 40 (to MobileNetV2), 80
+    and 600 (to ShuffleNets), 10 (ImageNet, ResNet-50 to MobileNet).
 
     >>> cat_kd("cams").parts()
     ['truth', 'cat_kd[cams]']
     """
-    term = Match(losses.cat_kd, student, theirs, resolution=resolution)
+    term = Match(losses.cat_kd, student, theirs, resolution=resolution, normalise=normalise)
     return objective(truth_weight, weight * term)
 
 
@@ -295,27 +300,41 @@ def vkd(
 
 
 def srd_logsum(
-    student: str, theirs: str | None = None, *, weight: Weight = 1.0, truth_weight: Weight = 1.0
+    student: str,
+    theirs: str | None = None,
+    *,
+    temperature: float | Schedule = 1.0,
+    weight: Weight = 2.0,
+    kd_weight: Weight = 1.0,
+    truth_weight: Weight = 1.0,
 ) -> Objective:
     """Pooled features by a linear map, standardised over the batch; the authors' form for ResNets.
 
     >>> srd_logsum("layer4").parts()
-    ['truth', 'srd_logsum[layer4]']
+    ['truth', 'kl', 'srd_logsum[layer4]']
     """
-    term = Match(losses.srd_logsum, student, theirs, project=projectors.pooled)
-    return objective(truth_weight, weight * term)
+    soft = Match(losses.kl, temperature=temperature)
+    features = Match(losses.srd_logsum, student, theirs, project=projectors.pooled)
+    return objective(truth_weight, kd_weight * soft + weight * features)
 
 
 def srd_correlation(
-    student: str, theirs: str | None = None, *, weight: Weight = 1.0, truth_weight: Weight = 1.0
+    student: str,
+    theirs: str | None = None,
+    *,
+    temperature: float | Schedule = 1.0,
+    weight: Weight = 1.0,
+    kd_weight: Weight = 1.0,
+    truth_weight: Weight = 1.0,
 ) -> Objective:
     """Pooled features by a linear map, each in correlation; the authors' form for transformers.
 
     >>> srd_correlation("norm", "layer4").parts()
-    ['truth', 'srd_correlation[norm]']
+    ['truth', 'kl', 'srd_correlation[norm]']
     """
-    term = Match(losses.srd_correlation, student, theirs, project=projectors.pooled)
-    return objective(truth_weight, weight * term)
+    soft = Match(losses.kl, temperature=temperature)
+    features = Match(losses.srd_correlation, student, theirs, project=projectors.pooled)
+    return objective(truth_weight, kd_weight * soft + weight * features)
 
 
 def afd(
@@ -323,17 +342,18 @@ def afd(
     theirs: Sequence[str] | None = None,
     *,
     width: int = 128,
-    weight: Weight = 3.125,
+    temperature: float | Schedule = 4.0,
+    weight: Weight = 200.0,
+    kd_weight: Weight = 0.9,
     truth_weight: Weight = 1.0,
 ) -> Objective:
     """Attention finds which layers of the student each layer of the teacher teaches where to look.
 
-    The authors' weight is 200 on the mean over positions: 200/(H*W) here, 3.125 for 8x8 maps.
-
     >>> afd(["layer2", "layer3"]).parts()
-    ['truth', 'afd']
+    ['truth', 'kl', 'afd']
     """
-    return objective(truth_weight, weight * AFD(student, theirs, width=width))
+    soft = Match(losses.kl, temperature=temperature)
+    return objective(truth_weight, kd_weight * soft + weight * AFD(student, theirs, width=width))
 
 
 def semckd(

@@ -53,8 +53,9 @@ def normed(inputs: int, outputs: int) -> nn.Module:
 class AFD(Several):
     """Every layer of the source teaches the student's layers, as much each as attention says.
 
-    sum_i mean_b sum_j a_bij ||q(s_j) - q(t_i)||^2, q the unit energy map of `losses.afd` at the
-    size of t_i, a the attention of `Queries`, which learns with the student. In training a batch
+    sum_i mean_b sum_j a_bij ||q(s_j) - q(t_i)||^2 / (H_i W_i), q the unit energy map of
+    `losses.afd` at the size H_i, W_i of t_i, a the attention of `Queries`, which learns with the
+    student. In training a batch
     needs two samples, for its normalisation.
 
     Args:
@@ -72,8 +73,7 @@ class AFD(Several):
         ['afd']
 
     Paper:
-        Ji et al., AAAI 2021, arXiv 2102.02973; the authors average over positions: 1/(H*W) of
-        each source layer times this.
+        Ji et al., AAAI 2021, arXiv 2102.02973; equal to the authors' code.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class AFD(Several):
         shares = self.queries(*([x.mean((2, 3)).to(dtype) for x in side] for side in (s, t)))
         ours, theirs = ([pairing.energy(x) for x in side] for side in (s, t))
         pairs = [
-            pairing.between(a, b, weight=shares[:, i, j])
+            pairing.between(a, b, weight=shares[:, i, j]) / b[0].numel()
             for i, b in enumerate(theirs)
             for j, a in enumerate(ours)
         ]

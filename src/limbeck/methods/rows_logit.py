@@ -166,10 +166,10 @@ ROWS: tuple[Method, ...] = (
         name="mlkd",
         family="logit",
         signal="logits",
-        formula="sum_T [T^2 KL + ||PP' - QQ'||^2 / B + ||P'P - Q'Q||^2 / C]",
+        formula="sum_T [T^2 KL + w ||PP' - QQ'||^2 / B + w ||P'P - Q'Q||^2 / C]",
         paper="Jin et al., CVPR 2023",
         aliases=("multi_level_logit",),
-        limits="The third part grows with the batch. One view; the authors add a strong one.",
+        limits="The third part grows as (B/C)^2. One view; the authors add a strong one.",
         published=f"{PAIR} 77.08 with two views and twice the epochs",
     ),
     Method(
