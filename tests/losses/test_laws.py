@@ -205,3 +205,12 @@ def test_direction() -> None:
     assert losses.kl(s, t).item() == pytest.approx(0.9 * np.log(1.8) + 0.1 * np.log(0.2))
     assert losses.reverse_kl(s, t).item() == pytest.approx(np.log(5 / 3))
     same(losses.kl(s, t), losses.reverse_kl(t, s))
+
+
+def test_mlkd_without_pairs_is_kl_at_every_temperature() -> None:
+    s, t = normal(0, 4, 5), normal(1, 4, 5)
+    alone = losses.mlkd(s, t, temperatures=[2.0, 4.0], pairs=0.0)
+    same(alone, losses.kl(s, t, temperature=2.0) + losses.kl(s, t, temperature=4.0))
+    once, twice = (losses.mlkd(s, t, temperatures=[2.0, 4.0], pairs=w) for w in (1.0, 2.0))
+    same(once - alone, twice - once)
+    assert once > alone
