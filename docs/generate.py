@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from commands import commands
 from costs import costs, table
 
 from limbeck import losses, methods, truth
@@ -84,6 +85,7 @@ def write(folder: Path) -> None:
     """Writes the generated pages into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "keys.md").write_text(keys(), encoding="utf-8")
+    (folder / "commands.md").write_text(commands(), encoding="utf-8")
     (folder / "losses.md").write_text(loss_table(), encoding="utf-8")
     (folder / "methods.md").write_text(method_table(), encoding="utf-8")
     (folder / "conformance.md").write_text(conformance(), encoding="utf-8")

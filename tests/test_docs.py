@@ -107,6 +107,13 @@ def test_the_reference_has_every_loss_with_its_keywords(generate: ModuleType) ->
     assert known == set(losses.__all__) - {"cross_entropy"}
 
 
+def test_the_reference_has_every_command_with_its_options(generate: ModuleType) -> None:
+    page = generate.commands()
+    assert set(re.findall(r"^## `limbeck (\w+)", page, re.MULTILINE)) == set(main.commands)
+    assert "`limbeck store write RECIPE WHERE [KEY=VALUE]...`" in page
+    assert "| `--seeds INTEGER RANGE` |" in page
+
+
 def test_costs_are_those_of_the_results(generate: ModuleType, tmp_path: Path) -> None:
     assert generate.costs(tmp_path) == "Not measured yet.\n"
     rows = {
