@@ -150,7 +150,9 @@ def evaluate(run: Path, min_retention: float | None, as_json: bool) -> None:
 @main.command()
 @recipe_argument
 @overrides_argument
-@click.option("--out", type=FOLDER, help="Folder of the comparison; runs/RECIPE-compare unless given.")
+@click.option(
+    "--out", type=FOLDER, help="Folder of the comparison; runs/RECIPE-compare unless given."
+)
 @click.option("--seeds", type=click.IntRange(min=1), help="Seeds of each arm; as the recipe says.")
 @click.option("--arm", "arms", multiple=True, help="Only these arms; may be given more than once.")
 @json_option

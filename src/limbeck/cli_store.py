@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -67,6 +67,8 @@ def write(
 @click.option("--model", help="Name at the server; its only one unless given.")
 @click.option("--key", envvar="LIMBECK_API_KEY", help="Or in LIMBECK_API_KEY.")
 @click.option("--tokenizer", help="A word for the tokenizer, kept and compared.")
+@click.option("--values", type=click.Choice(["float16", "levels"]), default="float16")
+@click.option("--concurrency", type=click.IntRange(min=1), default=8, show_default=True)
 @json_option
 @command
 def texts(
@@ -78,23 +80,19 @@ def texts(
     model: str | None,
     key: str | None,
     tokenizer: str | None,
+    values: Literal["float16", "levels"],
+    concurrency: int,
     as_json: bool,
 ) -> None:
-    """Ask a language model behind a server about TEXTS, a line {"input_ids": [...]} each."""
-    from limbeck.foreign.http import label_file
+    """Ask a language model behind a server about TEXTS, a line {"input_ids": [...]} each.
+
+    Levels take less than half floats, and lose a little more.
+    """
+    from limbeck.foreign.http import Server, label, read_texts
     from limbeck.store import Store, place, summary
 
-    to = place(where)
-    label_file(
-        url,
-        texts,
-        to,
-        vocabulary=vocabulary,
-        k=top,
-        model=model,
-        key=key,
-        tokenizer=tokenizer,
-    )
+    to, server = place(where), Server(url, vocabulary, model, key, concurrency=concurrency)
+    label(server, read_texts(texts), to, k=top, values=values, tokenizer=tokenizer)
     tell(summary(Store(to)).document(), as_json)
 
 

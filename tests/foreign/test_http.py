@@ -16,17 +16,18 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from tests.foreign.language_server import VOCABULARY, Language, drawn
 from torch import nn
 
 from limbeck import losses
+from limbeck.cli import main
 from limbeck.errors import LimbeckError
 from limbeck.foreign.http import (
     Retry,
     Server,
     fingerprint,
     label,
-    label_file,
     probe,
     read_texts,
 )
@@ -466,8 +467,14 @@ def test_texts_of_a_file(tmp_path, url, texts, model):
     path = tmp_path / "texts.jsonl"
     path.write_text("\n\n".join(json.dumps({"input_ids": ids}) for ids in texts) + "\n")
     assert [ids.tolist() for ids in read_texts(path)] == texts
-    label_file(url, path, place(tmp_path / "s"), vocabulary=VOCABULARY, k=5)
+    where = str(tmp_path / "s")
+    command = ["store", "texts", str(path), where, "--url", url, "--vocabulary", str(VOCABULARY)]
+    done = CliRunner().invoke(main, [*command, "--top", "5", "--concurrency", "2"])
+    assert done.exit_code == 0, done.output
     same_as_model(tmp_path / "s", texts, model, 5)
+    refused = CliRunner().invoke(main, [*command, "--top", "5", "--values", "levels"])
+    assert refused.exit_code == 1
+    assert "levels" in refused.output
     for wrong in (
         '{"text": "hello"}',
         "[1, 2]",

@@ -2,7 +2,6 @@
 
 from limbeck.foreign.http.label import Labelled as Labelled
 from limbeck.foreign.http.label import label as label
-from limbeck.foreign.http.label import label_file as label_file
 from limbeck.foreign.http.probe import Capabilities as Capabilities
 from limbeck.foreign.http.probe import probe as probe
 from limbeck.foreign.http.retry import Retry as Retry

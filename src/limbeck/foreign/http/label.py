@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ from limbeck.errors import LimbeckError
 from limbeck.foreign.http.client import Client
 from limbeck.foreign.http.probe import PROBED, Capabilities, probed, tell
 from limbeck.foreign.http.server import Server
-from limbeck.foreign.http.texts import Text, as_text, check_lengths, check_vocabulary, read_texts
+from limbeck.foreign.http.texts import Text, as_text, check_lengths, check_vocabulary
 from limbeck.foreign.http.wire import Answer
 from limbeck.store import Writer, by_content
 from limbeck.store.codec import Coded
@@ -99,22 +98,6 @@ def label(
                 return await Labelling(client, served, codec, writer).all(arrays)
 
     return asyncio.run(run())
-
-
-def label_file(
-    url: str,
-    texts: str | Path,
-    to: Place,
-    *,
-    vocabulary: int,
-    k: int,
-    model: str | None = None,
-    key: str | None = None,
-    tokenizer: str | None = None,
-) -> Labelled:
-    """`label` for the texts of a file, as `read_texts` reads it."""
-    server = Server(url, vocabulary, model, key)
-    return label(server, read_texts(texts), to, k=k, tokenizer=tokenizer)
 
 
 async def ready(client: Client, texts: Sequence[Text], k: int) -> Capabilities:
