@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -296,3 +297,17 @@ def test_whole_steps_are_timed_before_and_after_tune(monkeypatch: pytest.MonkeyP
     assert found["faster"] > 0
     assert found["milliseconds"].keys() == {"before", "after"}
     assert "after tune" in teachers.shown("a pair", found)
+
+
+@pytest.mark.slow
+def test_pieces_change_what_has_batch_statistics_and_nothing_else() -> None:
+    command = [sys.executable, str(BENCHMARKS / "batchnorm.py"), "--quick"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    apart = [
+        (line.split()[2], *map(float, re.findall(r"(\S+) at (?:first|last)", line)))
+        for line in out.splitlines()
+        if line.startswith("batch norm")
+    ]
+    assert [normed for normed, *_ in apart] == ["True"] * 3 + ["False"] * 3
+    assert all(max(found) < 1e-12 for normed, *found in apart if normed == "False")
+    assert all(min(found) > 1e-6 for normed, *found in apart if normed == "True")
