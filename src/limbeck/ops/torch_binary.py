@@ -65,7 +65,10 @@ def binary_cross_entropy(s: Tensor, y: Tensor) -> Tensor:
 
 
 def total_binary_cross_entropy(s: Tensor, y: Tensor, factor: Any) -> Tensor:
-    """`factor` times the sum of `binary_cross_entropy`."""
+    """`factor` times the sum of `binary_cross_entropy`.
+
+    In one native kernel where that is seen to be finite; it rounds what is sure to 0.
+    """
     if s.is_cpu and not torch.compiler.is_compiling():
         total = native(s, y, None, None, SUM)
         if math.isfinite(total.item()):
