@@ -7,7 +7,8 @@ time as its own twin (A/A), which says how far the machine can be trusted. The m
 spread is half the distance between the quartiles of the rounds' ratios. Twins must agree to 1e-3 in
 value and gradient, or nothing is measured. Targets: 1.1 for each; a fifth for CRD, whose twin
 collects the rows of 4096 negatives of each sample from a memory of 50,000. Where a loss holds what
-its twin does not, and that costs more than the target, `DEARER` says what it is.
+its twin does not, and that costs more than the target, `DEARER` says what it is, and a row of
+`twins_edges.py` has a twin that holds it too.
 """
 
 import argparse
@@ -24,10 +25,11 @@ from torch import Tensor
 from twins import TWINS as PLAIN
 from twins import Loss, Twin
 from twins_dense import TWINS as DENSE
+from twins_edges import TWINS as EDGES
 from twins_features import TWINS as FEATURES
 from twins_logits import TWINS as LOGITS
 
-TWINS = PLAIN | LOGITS | FEATURES | DENSE
+TWINS = PLAIN | LOGITS | FEATURES | DENSE | EDGES
 RESULT = Path(__file__).parent / "results" / "losses.json"
 LEAST = 0.002  # seconds that a measurement lasts at least
 INFINITE = "the plain form is NaN where a class is -inf on both sides"
@@ -102,13 +104,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = {}
-    print(f"{'':30} {'ms':>9} {'plain ms':>9} {'ratio':>7} {'spread':>7} {'A/A':>7}")
+    print(f"{'':36} {'ms':>9} {'plain ms':>9} {'ratio':>7} {'spread':>7} {'A/A':>7}")
     for name in options.names or TWINS:
         rows[name] = row = measure(name, TWINS[name], 3 if options.quick else options.rounds)
         milliseconds = f"{row['milliseconds']:9.3f} {row['plain']:9.3f}"
         reason = DEARER.get(name, "") if row["ratio"] > 1.1 else ""
         print(
-            f"{name:30} {milliseconds} {row['ratio']:7.3f} {row['spread']:7.3f} {row['again']:7.3f}"
+            f"{name:36} {milliseconds} {row['ratio']:7.3f} {row['spread']:7.3f} {row['again']:7.3f}"
             f" {reason}".rstrip()
         )
     if options.write:

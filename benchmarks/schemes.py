@@ -65,7 +65,7 @@ HERE = Path(__file__).parent
 RESULT = HERE / "results" / "schemes.json"
 FILES = {name: HERE / "results" / f"schemes-{name}.safetensors" for name in TEACHERS} | {BEST: KEPT}
 SEEDS = (0, 1, 2)
-BATCH, EPOCHS, ROUNDS = 64, 4, 30
+BATCH, EPOCHS, ROUNDS = 64, 3, 30
 STUDENTS = Training(epochs=EPOCHS, batch_size=BATCH, evaluate_every=EPOCHS, **COMMON)
 TEACHING = Training(batch_size=128, weight_decay=5e-4, precision="bfloat16", **COMMON)
 TEACHER_EPOCHS = {"wide": 12, "plain": 10}

@@ -10,6 +10,8 @@ from typing import Any
 from limbeck import ops
 from limbeck.losses import differences, ready, reduction, sides, silent
 
+SURELY_NOT = -1e4  # a logit whose cross-entropy with 0 is 0, as is its gradient
+
 
 def binary_kl(
     s: Any,
@@ -56,7 +58,7 @@ def binary_kl(
     table, s, t, mask = ready.items(s, t, axis, mask)
     sides.positive("temperature", temperature)
     if mask is None and weight is None:
-        factor = temperature**2 / _items(table, s, axis, count)
+        factor = temperature**2 / _divisor(table, s, axis, mask, count)
         return table.total_binary_kl(s, t, temperature, factor)
     items = table.sum(table.binary_kl(s / temperature, t / temperature), axis)
     return silent.mean(table, items, mask, weight, count, temperature**2)
@@ -102,16 +104,15 @@ def binary_cross_entropy(
     table, s, target, mask = ready.items(s, target, axis, mask)
     target = table.cast(target, s)
     known = ready.present(table, target, -100)
-    if known is mask is weight is None:
-        return table.total_binary_cross_entropy(s, target, 1 / _items(table, s, axis, count))
-    if known is None:
-        items = table.binary_cross_entropy(s, target)
-    else:
-        s, target = (table.where(known, x, 0) for x in (s, target))
-        items = table.where(known, table.binary_cross_entropy(s, target), 0)
-        labelled = table.any(known, axis)
-        mask = labelled if mask is None else labelled & mask
-    return reduction.mean(table, table.sum(items, axis), mask, weight, count)
+    if known is not None:
+        s, target = table.where(known, s, SURELY_NOT), table.where(known, target, 0)
+        known = table.any(known, axis)
+        mask = known if mask is None else known & mask
+    if mask is known and weight is None:
+        factor = 1 / _divisor(table, s, axis, mask, count)
+        return table.total_binary_cross_entropy(s, target, factor)
+    items = table.sum(table.binary_cross_entropy(s, target), axis)
+    return reduction.mean(table, items, mask, weight, count)
 
 
 def binary_hard(
@@ -140,7 +141,9 @@ def binary_hard(
     table, s, t, mask = ready.items(s, t, axis, mask)
     decided = table.cast(t > 0, s)
     if mask is None and weight is None:
-        return table.total_binary_cross_entropy(s, decided, 1 / _items(table, s, axis, count))
+        return table.total_binary_cross_entropy(
+            s, decided, 1 / _divisor(table, s, axis, mask, count)
+        )
     items = table.sum(table.binary_cross_entropy(s, decided), axis)
     return reduction.mean(table, items, mask, weight, count)
 
@@ -190,6 +193,7 @@ def squared_error(
     return differences.known_entries(table, s, t, lambda: ~table.isnan(t), mask, weight, count)
 
 
-def _items(table: Any, s: Any, axis: int, count: Any) -> Any:
-    """The divisor where all items count."""
-    return reduction.divisor(table, table.size(s) // max(s.shape[axis], 1), count)
+def _divisor(table: Any, s: Any, axis: int, mask: Any, count: Any) -> Any:
+    """`count`, or how many items count."""
+    items = table.size(s) // max(s.shape[axis], 1) if mask is None else table.count(mask, s)
+    return reduction.divisor(table, items, count)

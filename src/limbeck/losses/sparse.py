@@ -173,5 +173,4 @@ def _mean(
 def _rest(table: Any, t: Any) -> Any:
     """The log of the mass (*items, 1) that log probabilities leave."""
     rest = 1 - table.sum(table.exp(t), -1)[..., None]
-    some = rest > ROUNDING
-    return table.where(some, table.log(table.where(some, rest, 1)), -math.inf)
+    return table.log(table.where(rest > ROUNDING, rest, 0))

@@ -21,7 +21,6 @@ cumsum = np.cumsum
 exp = np.exp
 expand = np.broadcast_to
 isnan = np.isnan
-log = np.log
 matmul = np.matmul
 max = np.max
 maximum = np.maximum
@@ -177,10 +176,15 @@ def eye(n: int, like: Array) -> Array:
     return np.eye(n, dtype=bool)
 
 
+def log(x: Array) -> Array:
+    """log(x), -inf at 0."""
+    with np.errstate(divide="ignore"):
+        return np.log(x)
+
+
 def log_softmax(x: Array) -> Array:
     shifted = x - x.max(-1, keepdims=True)
-    with np.errstate(divide="ignore"):
-        return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return shifted - log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 def softmax(x: Array) -> Array:
@@ -190,8 +194,7 @@ def softmax(x: Array) -> Array:
 def logsumexp(x: Array, axis: int = -1) -> Array:
     top = x.max(axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
-    with np.errstate(divide="ignore"):
-        return np.log(np.exp(x - top).sum(axis)) + top.squeeze(axis)
+    return log(np.exp(x - top).sum(axis)) + top.squeeze(axis)
 
 
 def kl(s: Array, t: Array, temperature: Any) -> Array:

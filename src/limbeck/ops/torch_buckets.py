@@ -21,13 +21,14 @@ class _Bucketed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, temperature: float) -> Tensor:
-        z = x if temperature == 1 else x / temperature
-        others = z.scatter(-1, index, LOWEST)
+        z = x.clone() if temperature == 1 else x / temperature
+        kept = z.gather(-1, index)
+        others = z.scatter_(-1, index, LOWEST)
         q = torch.softmax(others, -1)
         rest = others.amax(-1, keepdim=True).sub_(q.amax(-1, keepdim=True).log_())
         ctx.save_for_backward(q, index)
         ctx.temperature = temperature
-        return torch.cat((z.gather(-1, index), rest), -1)
+        return torch.cat((kept, rest), -1)
 
     @staticmethod
     @once_differentiable

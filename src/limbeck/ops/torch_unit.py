@@ -8,7 +8,7 @@ from torch import Tensor
 
 def unit(x: Tensor, axis: int = -1) -> Tensor:
     """Vectors of an axis at length 1; one of zeros stays, and has no gradient."""
-    return _Unit.apply(x, axis)[0]
+    return _Unit.apply(x, axis)[0] if x.requires_grad else x / _length(x, axis)
 
 
 class _Unit(torch.autograd.Function):
@@ -16,8 +16,7 @@ class _Unit(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        length = torch.linalg.vector_norm(x, dim=axis, keepdim=True)
-        length.masked_fill_(length == 0, torch.inf)
+        length = _length(x, axis)
         u = x / length
         ctx.save_for_backward(u, length)
         ctx.set_materialize_grads(False)
@@ -36,3 +35,8 @@ class _Unit(torch.autograd.Function):
         if by_length is not None:
             by_x = u * by_length + (0 if by_x is None else by_x)
         return by_x, None
+
+
+def _length(x: Tensor, axis: int) -> Tensor:
+    length = torch.linalg.vector_norm(x, dim=axis, keepdim=True)
+    return length.masked_fill_(length == 0, torch.inf)
