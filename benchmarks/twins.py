@@ -25,7 +25,7 @@ class Twin(NamedTuple):
 
     loss: Loss
     plain: Loss
-    draw: Callable[[torch.Generator], tuple[Tensor, ...]]
+    draw: Callable[..., tuple[Tensor, ...]]
 
 
 def normal(*shapes: tuple[int, ...]) -> Callable[[torch.Generator], tuple[Tensor, ...]]:
@@ -33,9 +33,15 @@ def normal(*shapes: tuple[int, ...]) -> Callable[[torch.Generator], tuple[Tensor
     return lambda g: tuple(torch.randn(BATCH, *shape, generator=g) for shape in shapes)
 
 
-def labelled(g: torch.Generator) -> tuple[Tensor, ...]:
-    s, t = torch.randn(2, BATCH, CLASSES, generator=g)
-    return s, t, torch.randint(CLASSES, (BATCH,), generator=g)
+def logits(g: torch.Generator, batch: int = BATCH, classes: int = CLASSES) -> tuple[Tensor, Tensor]:
+    s, t = torch.randn(2, batch, classes, generator=g)
+    return s, t
+
+
+def labelled(
+    g: torch.Generator, batch: int = BATCH, classes: int = CLASSES
+) -> tuple[Tensor, Tensor, Tensor]:
+    return *logits(g, batch, classes), torch.randint(classes, (batch,), generator=g)
 
 
 def remembered(g: torch.Generator) -> tuple[Tensor, ...]:
@@ -170,11 +176,11 @@ def crd(
     return side(s, memory_t) + side(t, memory_s)
 
 
-LOGITS, EMBEDDINGS = normal((CLASSES,), (CLASSES,)), normal((256,), (512,))
+EMBEDDINGS = normal((256,), (512,))
 MAPS, STAGES = normal((64, 8, 8), (64, 8, 8)), normal(*[(64, 8, 8)] * 4)
 TWINS = {
-    "kl": Twin(partial(losses.kl, temperature=T), kl, LOGITS),
-    "reverse_kl": Twin(partial(losses.reverse_kl, temperature=T), reverse_kl, LOGITS),
+    "kl": Twin(partial(losses.kl, temperature=T), kl, logits),
+    "reverse_kl": Twin(partial(losses.reverse_kl, temperature=T), reverse_kl, logits),
     "dkd": Twin(partial(losses.dkd, beta=8.0, temperature=T), dkd, labelled),
     "hint": Twin(losses.hint, F.mse_loss, MAPS),
     "attention": Twin(losses.attention, attention, MAPS),

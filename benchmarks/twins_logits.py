@@ -5,23 +5,32 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from twins import BATCH, CLASSES, LOGITS, Loss, T, Twin, kl, labelled
+from twins import BATCH, CLASSES, Loss, T, Twin, kl, labelled, logits
 
 from limbeck import losses
 
 KEPT = 16
 
 
-def indexed(g: torch.Generator) -> tuple[Tensor, ...]:
+def indexed(g: torch.Generator, batch: int = BATCH, classes: int = CLASSES) -> tuple[Tensor, ...]:
     """Logits, and the log probabilities of a source's most likely classes with their indices."""
-    s, t = torch.randn(2, BATCH, CLASSES, generator=g)
+    s, t = logits(g, batch, classes)
     return s, *F.log_softmax(t / T, -1).topk(KEPT)
 
 
-def several(g: torch.Generator) -> tuple[Tensor, ...]:
+def several(
+    g: torch.Generator, batch: int = BATCH, classes: int = CLASSES
+) -> tuple[Tensor, Tensor]:
     """Logits, and a label or none for every class."""
-    s, t = torch.randn(2, BATCH, CLASSES, generator=g)
+    s, t = logits(g, batch, classes)
     return s, (t > 1).float()
+
+
+def labels_only(
+    g: torch.Generator, batch: int = BATCH, classes: int = CLASSES
+) -> tuple[Tensor, Tensor]:
+    s, _, target = labelled(g, batch, classes)
+    return s, target
 
 
 def both(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,8 +136,8 @@ def dist(s: Tensor, t: Tensor) -> Tensor:
 
 def mlkd(s: Tensor, t: Tensor) -> Tensor:
     q, p = F.softmax(s / T, -1), F.softmax(t / T, -1)
-    samples = (p @ p.t() - q @ q.t()).pow(2).sum() / BATCH
-    return kl(s, t) + samples + (p.t() @ p - q.t() @ q).pow(2).sum() / CLASSES
+    samples = (p @ p.t() - q @ q.t()).pow(2).sum() / len(s)
+    return kl(s, t) + samples + (p.t() @ p - q.t() @ q).pow(2).sum() / s.shape[1]
 
 
 # ---- labels too
@@ -158,12 +167,12 @@ def ban_cwtm(s: Tensor, t: Tensor, target: Tensor) -> Tensor:
 
 
 def ps_kd(s: Tensor, t: Tensor, target: Tensor) -> Tensor:
-    soft = 0.2 * F.one_hot(target, CLASSES) + 0.8 * F.softmax(t, -1)
+    soft = 0.2 * F.one_hot(target, s.shape[1]) + 0.8 * F.softmax(t, -1)
     return F.cross_entropy(s, soft)
 
 
 def tfkd_reg(s: Tensor, target: Tensor) -> Tensor:
-    virtual = torch.full_like(s, 0.01 / (CLASSES - 1)).scatter_(1, target[:, None], 0.99)
+    virtual = torch.full_like(s, 0.01 / (s.shape[1] - 1)).scatter_(1, target[:, None], 0.99)
     return F.kl_div(F.log_softmax(s, -1), F.softmax(virtual / 20, -1), reduction="batchmean")
 
 
@@ -174,11 +183,11 @@ def binary_kl(s: Tensor, t: Tensor) -> Tensor:
     p = torch.sigmoid(t / T)
     entropy = F.binary_cross_entropy_with_logits(t / T, p, reduction="sum")
     cross = F.binary_cross_entropy_with_logits(s / T, p, reduction="sum")
-    return (cross - entropy) / BATCH * T**2
+    return (cross - entropy) / len(s) * T**2
 
 
 def binary_cross_entropy(s: Tensor, target: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(s, target, reduction="sum") / BATCH
+    return F.binary_cross_entropy_with_logits(s, target, reduction="sum") / len(s)
 
 
 def binary_hard(s: Tensor, t: Tensor) -> Tensor:
@@ -187,35 +196,35 @@ def binary_hard(s: Tensor, t: Tensor) -> Tensor:
 
 def at(loss: Loss, plain: Loss) -> Twin:
     """Both at temperature T."""
-    return Twin(partial(loss, temperature=T), plain, LOGITS)
+    return Twin(partial(loss, temperature=T), plain, logits)
 
 
 TWINS = {
-    "cross_entropy": Twin(losses.cross_entropy, F.cross_entropy, lambda g: labelled(g)[::2]),
-    "hard": Twin(losses.hard, hard, LOGITS),
-    "logit_mse": Twin(losses.logit_mse, F.mse_loss, LOGITS),
-    "logit_l1": Twin(losses.logit_l1, F.l1_loss, LOGITS),
+    "cross_entropy": Twin(losses.cross_entropy, F.cross_entropy, labels_only),
+    "hard": Twin(losses.hard, hard, logits),
+    "logit_mse": Twin(losses.logit_mse, F.mse_loss, logits),
+    "logit_l1": Twin(losses.logit_l1, F.l1_loss, logits),
     "jeffreys": at(losses.jeffreys, jeffreys),
     "jsd": at(losses.jsd, jsd),
     "skew_kl": at(losses.skew_kl, skew_kl),
     "skew_reverse_kl": at(losses.skew_reverse_kl, skew_reverse_kl),
-    "total_variation": Twin(losses.total_variation, total_variation, LOGITS),
+    "total_variation": Twin(losses.total_variation, total_variation, logits),
     "akl": at(losses.akl, akl),
     "lskd": at(losses.lskd, lskd),
-    "ttm": Twin(losses.ttm, ttm, LOGITS),
-    "wttm": Twin(losses.wttm, wttm, LOGITS),
+    "ttm": Twin(losses.ttm, ttm, logits),
+    "wttm": Twin(losses.wttm, wttm, logits),
     "topk_kl": at(partial(losses.topk_kl, k=KEPT), topk_kl),
     "sparse_kl": Twin(partial(losses.sparse_kl, temperature=T), sparse_kl, indexed),
-    "uld": Twin(losses.uld, uld, LOGITS),
+    "uld": Twin(losses.uld, uld, logits),
     "dist": at(losses.dist, dist),
-    "mlkd": Twin(partial(losses.mlkd, temperatures=[T]), mlkd, LOGITS),
+    "mlkd": Twin(partial(losses.mlkd, temperatures=[T]), mlkd, logits),
     "nkd": Twin(partial(losses.nkd, temperature=T), nkd, labelled),
     "wsld": Twin(partial(losses.wsld, temperature=T), wsld, labelled),
     "ban_cwtm": Twin(losses.ban_cwtm, ban_cwtm, labelled),
     "ps_kd": Twin(losses.ps_kd, ps_kd, labelled),
-    "tfkd_reg": Twin(losses.tfkd_reg, tfkd_reg, lambda g: labelled(g)[::2]),
+    "tfkd_reg": Twin(losses.tfkd_reg, tfkd_reg, labels_only),
     "binary_kl": at(losses.binary_kl, binary_kl),
     "binary_cross_entropy": Twin(losses.binary_cross_entropy, binary_cross_entropy, several),
-    "binary_hard": Twin(losses.binary_hard, binary_hard, LOGITS),
-    "squared_error": Twin(losses.squared_error, F.mse_loss, LOGITS),
+    "binary_hard": Twin(losses.binary_hard, binary_hard, logits),
+    "squared_error": Twin(losses.squared_error, F.mse_loss, logits),
 }
