@@ -33,7 +33,7 @@ def dense(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
 
 def present(table: Any, x: Any, absent: float) -> Any:
     """Which entries are not `absent`, the least of all; None where a look says that none is."""
-    if table.visible(x) and table.size(x) > 0 and x.min().item() > absent:
+    if table.visible(x) and table.size(x) > 0 and x.amin().item() > absent:
         return None
     return x != absent
 
