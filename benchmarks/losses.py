@@ -13,6 +13,7 @@ of `twins_edges.py` holds it too.
 """
 
 import argparse
+import inspect
 import json
 import platform
 import random
@@ -32,11 +33,14 @@ from twins_features import TWINS as FEATURES
 from twins_logits import TWINS as LOGITS
 
 LARGE = {"batch": 256, "classes": 1000}
+ON_LOGITS = LOGITS | {
+    name: twin
+    for name, twin in (PLAIN | EDGES).items()
+    if "batch" in inspect.signature(twin.draw).parameters
+}
 LARGER = {
-    f"{name}, {LARGE['batch']} x {LARGE['classes']}": twin._replace(
-        draw=partial(twin.draw, **LARGE)
-    )
-    for name, twin in ({name: PLAIN[name] for name in ("kl", "reverse_kl", "dkd")} | LOGITS).items()
+    f"{name}, 256 x 1000": twin._replace(draw=partial(twin.draw, **LARGE))
+    for name, twin in ON_LOGITS.items()
 }
 TWINS = PLAIN | LOGITS | LARGER | FEATURES | DENSE | EDGES
 RESULT = Path(__file__).parent / "results" / "losses.json"

@@ -18,9 +18,11 @@ from limbeck import losses
 UNKNOWN = -100.0
 
 
-def unknown(g: torch.Generator) -> tuple[Tensor, ...]:
+def unknown(
+    g: torch.Generator, batch: int = BATCH, classes: int = CLASSES
+) -> tuple[Tensor, Tensor]:
     """Logits and labels of several classes, a tenth of them unknown."""
-    s, target = several(g)
+    s, target = several(g, batch, classes)
     return s, target.masked_fill(torch.rand(target.shape, generator=g) < 0.1, UNKNOWN)
 
 
