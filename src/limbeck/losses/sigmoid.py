@@ -10,8 +10,6 @@ from typing import Any
 from limbeck import ops
 from limbeck.losses import differences, ready, reduction, sides, silent
 
-SURELY_NOT = -1e4  # a logit whose cross-entropy with 0 is 0, as is its gradient
-
 
 def binary_kl(
     s: Any,
@@ -104,14 +102,15 @@ def binary_cross_entropy(
     table, s, target, mask = ready.items(s, target, axis, mask)
     target = table.cast(target, s)
     known = ready.present(table, target, -100)
-    if known is not None:
-        s, target = table.where(known, s, SURELY_NOT), table.where(known, target, 0)
-        known = table.any(known, axis)
-        mask = known if mask is None else known & mask
-    if mask is known and weight is None:
-        factor = 1 / _divisor(table, s, axis, mask, count)
-        return table.total_binary_cross_entropy(s, target, factor)
-    items = table.sum(table.binary_cross_entropy(s, target), axis)
+    labelled = None if known is None else table.any(known, axis)
+    if mask is weight is None:
+        factor = 1 / _divisor(table, s, axis, labelled, count)
+        return table.total_binary_cross_entropy(s, target, factor, known)
+    if mask is None:
+        mask = labelled
+    elif labelled is not None:
+        mask = labelled & mask
+    items = table.sum(table.binary_cross_entropy(s, target, known), axis)
     return reduction.mean(table, items, mask, weight, count)
 
 

@@ -304,8 +304,10 @@ def binary_kl(s: Array, t: Array) -> Array:
     return sigmoid(t) * yes + sigmoid(-t) * no
 
 
-def binary_cross_entropy(s: Array, y: Array) -> Array:
-    """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite, accurate at either end."""
+def binary_cross_entropy(s: Array, y: Array, known: Array | None = None) -> Array:
+    """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite; 0 for what is not known."""
+    if known is not None:
+        s, y = np.where(known, s, LOWEST), np.where(known, y, 0)
     yes, no = (np.maximum(log_sigmoid(x), LOWEST) for x in (s, -s))
     return -(y * yes + (1 - y) * no)
 
@@ -315,9 +317,11 @@ def total_binary_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
     return factor * binary_kl(s / temperature, t / temperature).sum()
 
 
-def total_binary_cross_entropy(s: Array, y: Array, factor: Any) -> Array:
+def total_binary_cross_entropy(
+    s: Array, y: Array, factor: Any, known: Array | None = None
+) -> Array:
     """`factor` times the sum of `binary_cross_entropy`."""
-    return factor * binary_cross_entropy(s, y).sum()
+    return factor * binary_cross_entropy(s, y, known).sum()
 
 
 def binary_gap(s: Array, t: Array) -> tuple[Array, Array]:

@@ -315,8 +315,10 @@ def binary_kl(s: Array, t: Array) -> Array:
     return tf.sigmoid(t) * yes + tf.sigmoid(-t) * no
 
 
-def binary_cross_entropy(s: Array, y: Array) -> Array:
-    """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite, accurate at either end."""
+def binary_cross_entropy(s: Array, y: Array, known: Array | None = None) -> Array:
+    """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite; 0 for what is not known."""
+    if known is not None:
+        s, y = where(known, s, LOWEST), where(known, y, 0)
     yes, no = (tf.maximum(log_sigmoid(x), LOWEST) for x in (s, -s))
     return -(y * yes + (1 - y) * no)
 
@@ -326,9 +328,11 @@ def total_binary_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
     return factor * tf.reduce_sum(binary_kl(s / temperature, t / temperature))
 
 
-def total_binary_cross_entropy(s: Array, y: Array, factor: Any) -> Array:
+def total_binary_cross_entropy(
+    s: Array, y: Array, factor: Any, known: Array | None = None
+) -> Array:
     """`factor` times the sum of `binary_cross_entropy`."""
-    return factor * tf.reduce_sum(binary_cross_entropy(s, y))
+    return factor * tf.reduce_sum(binary_cross_entropy(s, y, known))
 
 
 def binary_gap(s: Array, t: Array) -> tuple[Array, Array]:

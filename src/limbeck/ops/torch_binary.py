@@ -59,21 +59,26 @@ class _BinaryKL(torch.autograd.Function):
         return *(by * g if need else None for by, need in needed), None, None
 
 
-def binary_cross_entropy(s: Tensor, y: Tensor) -> Tensor:
-    """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite, accurate at either end."""
+def binary_cross_entropy(s: Tensor, y: Tensor, known: Tensor | None = None) -> Tensor:
+    """Elementwise -y log sigmoid(s) - (1 - y) log sigmoid(-s), finite; 0 for what is not known."""
+    if known is not None:
+        s, y = s.where(known, LOWEST), y.where(known, 0)
     return _BinaryCrossEntropy.apply(s, y)
 
 
-def total_binary_cross_entropy(s: Tensor, y: Tensor, factor: Any) -> Tensor:
+def total_binary_cross_entropy(
+    s: Tensor, y: Tensor, factor: Any, known: Tensor | None = None
+) -> Tensor:
     """`factor` times the sum of `binary_cross_entropy`.
 
     In one native kernel where that is seen to be finite; it rounds what is sure to 0.
     """
     if s.is_cpu and not torch.compiler.is_compiling():
-        total = native(s, y, None, None, SUM)
+        counts = None if known is None else known.to(s.dtype)
+        total = native(s, y, counts, None, SUM)
         if math.isfinite(total.item()):
             return total * factor
-    return binary_cross_entropy(s, y).sum() * factor
+    return binary_cross_entropy(s, y, known).sum() * factor
 
 
 class _BinaryCrossEntropy(torch.autograd.Function):
