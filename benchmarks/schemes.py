@@ -54,6 +54,7 @@ from limbeck import Distiller, Frozen, Mutual, truth
 from limbeck.checkpoint import load_weights, save_weights, write_text
 from limbeck.compare import slug
 from limbeck.data import Augment, Images, Loader
+from limbeck.errors import LimbeckError
 from limbeck.signals import Batch, Signals
 from limbeck.sources import Recorded, Source
 from limbeck.train import Job, Training, train
@@ -181,8 +182,12 @@ def run_part(options: argparse.Namespace, splits: dict[str, Images]) -> None:
     wanted = [task for task in wanted if not options.only or task[0] in options.only]
     done = outcomes(options.out)
     for arm, seed in wanted[part::of]:
-        if str(seed) not in done.get(arm, {}):
+        if str(seed) in done.get(arm, {}):
+            continue
+        try:
             run_one(arm, seed, splits, options.out)
+        except LimbeckError as error:  # it diverged; the others go on
+            print(f"{arm}, seed {seed}: {error}", flush=True)
 
 
 def costs(world: World, rounds: int) -> dict[str, dict[str, float]]:
