@@ -19,8 +19,21 @@ def mean_of_probabilities(
     >>> [round(float(p), 4) for p in mean_of_probabilities(z, w).exp()]
     [0.5883, 0.2969, 0.1148]
     """
+    return mixture(logits, weights.log(), temperature, axis)
+
+
+def mixture(
+    logits: Tensor, log_weights: Tensor, temperature: float = 1.0, axis: int = -1
+) -> Tensor:
+    """As `mean_of_probabilities`, of log w_k: they have a gradient however small w_k is.
+
+    >>> z, w = torch.zeros(2, 3), torch.tensor([[0.0], [-1000.0]], requires_grad=True)
+    >>> mixture(z, w).sum().backward()
+    >>> w.grad.flatten().tolist()
+    [3.0, 0.0]
+    """
     log_p = torch.log_softmax(logits / temperature, axis)
-    return temperature * torch.logsumexp(log_p + weights.log(), 0)
+    return temperature * torch.logsumexp(log_p + log_weights, 0)
 
 
 def mean_of_logits(logits: Tensor, weights: Tensor) -> Tensor:

@@ -186,6 +186,20 @@ def test_the_value_of_learned_weights_by_loops() -> None:
     assert value(objective, s, t, f=f).item() == pytest.approx(total / 4, rel=1e-10)
 
 
+@each("scale", [1e2, 1e4, 1e8])
+def test_learned_weights_that_leave_a_teacher_out_have_gradients(scale: float) -> None:
+    s, t, f = random(4, 5, seed=9).float(), random(3, 4, 5).float(), random(4, 6, seed=3).float()
+    objective = AMTML(list("abc"), "f", temperature=3.0)
+    value(objective, s, t, f=f)
+    assert objective.importance is not None
+    objective.importance.data.fill_(scale)
+    s, f = s.requires_grad_(), f.requires_grad_()
+    inputs = [s, f, *objective.parameters()]
+    grads = torch.autograd.grad(value(objective, s, t, f=f), inputs)
+    assert all(grad.isfinite().all() for grad in grads)
+    assert grads[0].abs().sum() > 0
+
+
 @each("name", NAMES)
 def test_one_teacher_is_that_teacher(name: str) -> None:
     objective = MAKE[name](["a"], temperature=3.0, weight=1.0, truth_weight=0)

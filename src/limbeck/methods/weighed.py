@@ -9,7 +9,7 @@ from limbeck import losses
 from limbeck.dials import Dial
 from limbeck.errors import LimbeckError
 from limbeck.methods.several import precise
-from limbeck.mixing import mean_of_probabilities
+from limbeck.mixing import mixture
 from limbeck.objective import Objective
 from limbeck.schedules import Schedule
 from limbeck.signals import Signals, split
@@ -169,10 +169,10 @@ class AMTML(Teachers):
             raise LimbeckError(f"{self.name}: call distiller.prepare(inputs) first")
         s, t = self.logits(signals)
         scores = (self.latent * self.importance) @ self.pooled(signals).to(self.latent.dtype).T
-        w = scores.softmax(0).to(t).view(*scores.shape, *[1] * (t.ndim - 2))
+        log_w = scores.log_softmax(0).to(t).view(*scores.shape, *[1] * (t.ndim - 2))
         temperature = self.temperature()
-        mixture = mean_of_probabilities(t, w, temperature)
-        return {self.name: losses.kl(s, mixture, temperature=temperature)}
+        together = mixture(t, log_w, temperature)
+        return {self.name: losses.kl(s, together, temperature=temperature)}
 
     def pooled(self, signals: Signals) -> Tensor:
         """The student's features (B, D)."""
