@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from limbeck.sources import Ema as Ema
     from limbeck.sources import Ensemble as Ensemble
     from limbeck.sources import Frozen as Frozen
+    from limbeck.sources import OtherRanks as OtherRanks
     from limbeck.sources import Past as Past
     from limbeck.sources import Prior as Prior
     from limbeck.sources import Recorded as Recorded
@@ -42,6 +43,7 @@ HOMES = {
     "Match": "limbeck.objective",
     "Mutual": "limbeck.schemes",
     "Objective": "limbeck.objective",
+    "OtherRanks": "limbeck.sources",
     "Past": "limbeck.sources",
     "Prior": "limbeck.sources",
     "Reader": "limbeck.reader",

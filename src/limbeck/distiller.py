@@ -72,6 +72,7 @@ class Distiller(nn.Module):
         self.early = [name for name in asked if self.sources[name].early]
         self.late = [name for name in asked if not self.sources[name].early]
         self.moving = [name for name in asked if self.sources[name].moves]
+        self.apart = any(source.apart for source in self.sources.values())
         self.optional = self.left_out_at_times()
         self.prepared = self.advanced = False
         self.scheduled = [m for m in objective.modules() if isinstance(m, Dial) and not m.advanced]
@@ -261,7 +262,7 @@ class Distiller(nn.Module):
             _, signals = self.gather(inputs, data)
             values = [terms.first_values(signals) for terms in unknown]
         for terms, seen in zip(unknown, values, strict=True):
-            terms.balance(mean_of_ranks(seen))
+            terms.balance(seen if self.apart else mean_of_ranks(seen))
 
     def advance(self, progress: float) -> None:
         """Moves schedules and sources to `progress` in [0, 1]; call before each step."""
@@ -284,7 +285,7 @@ class Distiller(nn.Module):
             if torch.compiler.is_compiling():  # leave the graph, or the error is lost with it
                 torch._dynamo.graph_break(msg=UNPREPARED)
             raise LimbeckError(UNPREPARED)
-        if several_ranks() and not is_sharded(self):
+        if several_ranks() and (self.apart or not is_sharded(self)):
             self.check_ranks()
 
     def check_advanced(self) -> None:
@@ -301,8 +302,15 @@ class Distiller(nn.Module):
             )
 
     def check_ranks(self) -> None:
-        """Refuses gradients that DDP would not exchange."""
+        """Refuses gradients that DDP would not exchange, or should not."""
         wrapper = DistributedDataParallel._active_ddp_module
+        if self.apart:
+            if wrapper is not None or is_sharded(self):
+                raise LimbeckError(
+                    "each rank trains a student of its own with OtherRanks, but DDP or FSDP would "
+                    "make them one; call the distiller itself"
+                )
+            return
         if wrapper is None:
             raise LimbeckError(
                 "the distiller was called outside its DDP or FSDP wrapper, so that gradients would "

@@ -9,6 +9,7 @@ from limbeck.sources.drawn import Drawn
 from limbeck.sources.ema import Ema
 from limbeck.sources.ensemble import Ensemble
 from limbeck.sources.frozen import Frozen, as_source
+from limbeck.sources.other_ranks import OtherRanks
 from limbeck.sources.past import Past
 from limbeck.sources.prior import Prior
 from limbeck.sources.recorded import Recorded
@@ -21,6 +22,7 @@ __all__ = [
     "Ema",
     "Ensemble",
     "Frozen",
+    "OtherRanks",
     "Past",
     "Prior",
     "Recorded",

@@ -14,11 +14,13 @@ class Source:
 
     An `early` source runs before the student: what it needed is free again when the student's
     activations come, but it cannot see the student's signals. One that `moves` changes with
-    training: it must be advanced before each step, or training is refused.
+    training: it must be advanced before each step, or training is refused. With one that keeps
+    students `apart`, each rank trains a student of its own.
     """
 
     early = False
     moves = False
+    apart = False
 
     def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
         """The wanted signals of this batch."""
