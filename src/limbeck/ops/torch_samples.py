@@ -132,9 +132,11 @@ class _NCE(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, rows: Tensor, index: Tensor, shift: Any) -> Tensor:
         logits = dots(x, rows, index) - shift
         logits[:, 0].neg_()
-        slope = logits.sigmoid()
-        slope[:, 0].neg_()
-        ctx.save_for_backward(F.embedding_bag(index, rows, per_sample_weights=slope, mode="sum"))
+        if ctx.needs_input_grad[0]:
+            slope = logits.sigmoid()
+            slope[:, 0].neg_()
+            by_x = F.embedding_bag(index, rows, per_sample_weights=slope, mode="sum")
+            ctx.save_for_backward(by_x)
         return F.softplus(logits).sum(1)
 
     @staticmethod
