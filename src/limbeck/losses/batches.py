@@ -49,3 +49,11 @@ def square_distances(table: Any, x: Any, alive: Any) -> Any:
     """Squared distances (B, B), 0 for pairs that do not count."""
     square = table.square_distances(x)
     return square if alive is None else table.where(pairs(alive), square, 0)
+
+
+def centred(table: Any, x: Any, alive: Any) -> Any:
+    """Embeddings without their mean over the samples that count; the others are 0."""
+    if alive is None:
+        return x - table.sum(x, 0) / reduction.divisor(table, table.size(x, 0), None)
+    mean = table.sum(x, 0) / table.at_least(table.count(alive, x), 1)
+    return table.where(alive[:, None], x - mean, 0)

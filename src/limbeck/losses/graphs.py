@@ -40,7 +40,7 @@ def irg_edge(s: Any, t: Any, *, mask: Any = None) -> Any:
         The paper writes the squared norm of the difference without it.
     """
     table, s, t, alive = batches.embeddings(s, t, mask)
-    e_s, e_t = (_over_largest(table, batches.square_distances(table, x, alive)) for x in (s, t))
+    e_s, e_t = (_edges(table, x, alive) for x in (s, t))
     pairs = batches.number_of_pairs(table, alive, s)
     return differences.whole(table, table.mean_squares, e_s, e_t, pairs)
 
@@ -82,6 +82,16 @@ def irg_transform(s: Any, t: Any, s_next: Any, t_next: Any, *, mask: Any = None)
             f"student and source must have one batch, got {tuple(s.shape)} and {tuple(t.shape)}"
         )
     return differences.entries(table, d_s, d_t, mask, None, None)
+
+
+def _edges(table: Any, x: Any, alive: Any) -> Any:
+    """Squared distances over the largest (B, B), which they are exact beside."""
+    x = batches.centred(table, x, alive)
+    lengths = table.sum(x * x, -1)
+    square = table.relu(lengths[:, None] + lengths - 2 * table.gram(x))
+    return _over_largest(
+        table, square if alive is None else table.where(batches.pairs(alive), square, 0)
+    )
 
 
 def _over_largest(table: Any, x: Any) -> Any:

@@ -144,13 +144,5 @@ def _gaussian(cos: Any, gamma: float, order: int) -> Any:
 
 def _alignment(table: Any, x: Any, alive: Any) -> Any:
     """The centred kernel as a vector of unit length (B^2,)."""
-    kernel = table.gram(_centred(table, x, alive))
+    kernel = table.gram(batches.centred(table, x, alive))
     return table.unit(table.reshape(kernel, (-1,)))
-
-
-def _centred(table: Any, x: Any, alive: Any) -> Any:
-    """Embeddings without their mean over the samples that count; the others are 0."""
-    if alive is None:
-        return x - table.sum(x, 0) / reduction.divisor(table, table.size(x, 0), None)
-    mean = table.sum(x, 0) / table.at_least(table.count(alive, x), 1)
-    return table.where(alive[:, None], x - mean, 0)

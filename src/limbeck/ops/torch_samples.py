@@ -65,9 +65,9 @@ class _SquareDistances(torch.autograd.Function):
         ctx: Any, *grad_outputs: Any
     ) -> Tensor:
         (centred,), (g,) = ctx.saved_tensors, grad_outputs
-        both = (g + g.mT).to(centred.dtype)
-        own = both.sum(1, keepdim=True) * centred
-        return own.addmm_(both, centred, beta=2, alpha=-2).to(g.dtype)
+        factors = (g + g.mT).to(centred.dtype).mul_(-2)
+        factors.diagonal().sub_(factors.sum(1))
+        return (factors @ centred).to(g.dtype)
 
 
 def cosines(square: Tensor) -> Tensor:
