@@ -117,13 +117,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = {}
-    print(f"{'':36} {'ms':>9} {'plain ms':>9} {'ratio':>7} {'spread':>7} {'A/A':>7}")
+    print(f"{'':50} {'ms':>9} {'plain ms':>9} {'ratio':>7} {'spread':>7} {'A/A':>7}")
     for name in options.names or TWINS:
         rows[name] = row = measure(name, TWINS[name], 3 if options.quick else options.rounds)
         milliseconds = f"{row['milliseconds']:9.3f} {row['plain']:9.3f}"
         reason = DEARER.get(name, "") if row["ratio"] > 1.1 else ""
         print(
-            f"{name:36} {milliseconds} {row['ratio']:7.3f} {row['spread']:7.3f} {row['again']:7.3f}"
+            f"{name:50} {milliseconds} {row['ratio']:7.3f} {row['spread']:7.3f} {row['again']:7.3f}"
             f" {reason}".rstrip()
         )
     if options.write:
