@@ -90,7 +90,7 @@ def distances(x: Tensor) -> Tensor:
 def rkd_distance(s: Tensor, t: Tensor) -> Tensor:
     d_s, d_t = distances(s), distances(t)
     d_s, d_t = d_s / d_s[d_s > 0].mean(), d_t / d_t[d_t > 0].mean()
-    return F.smooth_l1_loss(d_s, d_t) * BATCH / (BATCH - 1)
+    return F.smooth_l1_loss(d_s, d_t) * len(s) / (len(s) - 1)
 
 
 def rkd_angle(s: Tensor, t: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ def ickd(s: Tensor, t: Tensor) -> Tensor:
 def irg_edge(s: Tensor, t: Tensor) -> Tensor:
     def edges(x: Tensor) -> Tensor:
         square = x.pow(2).sum(1)
-        d = (square[:, None] + square - 2 * x @ x.T).clamp(min=0) * (1 - torch.eye(BATCH))
+        d = (square[:, None] + square - 2 * x @ x.T).clamp(min=0) * (1 - torch.eye(len(x)))
         return d / d.max()
 
     return F.mse_loss(edges(s), edges(t))

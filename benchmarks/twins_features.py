@@ -109,7 +109,7 @@ def standard(x: Tensor) -> Tensor:
 
 
 def srd_logsum(s: Tensor, t: Tensor) -> Tensor:
-    return torch.log((standard(s) - standard(t)).pow(4).sum() / BATCH + 1e-5)
+    return torch.log((standard(s) - standard(t)).pow(4).sum() / len(s) + 1e-5)
 
 
 def srd_correlation(s: Tensor, t: Tensor) -> Tensor:
