@@ -55,7 +55,6 @@ DEARER = {
     "srd_correlation": "the plain form has no answer for a constant feature or a batch of one",
     "cross_entropy": "the plain form is NaN where nothing is labelled",
     "hard": "checks of the arguments, beside a short computation",
-    "irg_edge": "distances are in float64, so that close samples do not cancel",
     "linear_cka": "the plain form is not 0 at equality",
 }
 

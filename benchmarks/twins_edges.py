@@ -1,8 +1,8 @@
 """Plain expressions that hold what the losses hold beside the usual case: rows of `twins.py`.
 
 A plain one-liner says nothing, or something else, where a label is unknown, nothing is left for the
-tail, samples lie close together, or both sides agree. These are written by hand for such a batch,
-still in plain PyTorch, for the losses whose care is dear beside their one-liner.
+tail, or both sides agree. These are written by hand for such a batch, still in plain PyTorch, for
+the losses whose care is dear beside their one-liner.
 """
 
 from functools import partial
@@ -34,13 +34,6 @@ def tailless(g: torch.Generator) -> tuple[Tensor, ...]:
     return s, F.log_softmax(t / T, -1) + torch.log1p(-left), index
 
 
-def close(g: torch.Generator) -> tuple[Tensor, ...]:
-    """Embeddings around a far centre, every two of them a pair."""
-    s, t = EMBEDDINGS(g)
-    noise = torch.randn(BATCH // 2, 256, generator=g) / 1000
-    return 30 + torch.cat([s[::2], s[::2] + noise]), t
-
-
 def binary_cross_entropy(s: Tensor, target: Tensor) -> Tensor:
     known = target != UNKNOWN
     entries = F.binary_cross_entropy_with_logits(
@@ -58,16 +51,6 @@ def sparse_kl(s: Tensor, log_p: Tensor, index: Tensor) -> Tensor:
     return F.kl_div(log_q, p, reduction="batchmean") * T**2
 
 
-def irg_edge(s: Tensor, t: Tensor) -> Tensor:
-    def edges(x: Tensor) -> Tensor:
-        wide = x.double()
-        square = wide.pow(2).sum(1)
-        d = (square[:, None] + square - 2 * wide @ wide.T).clamp(min=0) * (1 - torch.eye(BATCH))
-        return (d / d.max()).to(x.dtype)
-
-    return F.mse_loss(edges(s), edges(t))
-
-
 def linear_cka(s: Tensor, t: Tensor) -> Tensor:
     def direction(x: Tensor) -> Tensor:
         x = x - x.mean(0)
@@ -81,6 +64,5 @@ TWINS = {
         losses.binary_cross_entropy, binary_cross_entropy, unknown
     ),
     "sparse_kl, no tail left": Twin(partial(losses.sparse_kl, temperature=T), sparse_kl, tailless),
-    "irg_edge, close samples": Twin(losses.irg_edge, irg_edge, close),
     "linear_cka, 0 at equality": Twin(losses.linear_cka, linear_cka, EMBEDDINGS),
 }

@@ -12,7 +12,7 @@ from limbeck.dials import Dial
 from limbeck.errors import LimbeckError, close
 from limbeck.modes import eagerly, evaluating, restored
 from limbeck.objective import Match, Objective, Sum
-from limbeck.ranks import several_ranks
+from limbeck.ranks import mean_of_ranks, several_ranks
 from limbeck.reader import Reader
 from limbeck.signals import Batch, Signals, Step
 from limbeck.sources import Ema, Frozen, Recorded, Source, as_source
@@ -20,6 +20,10 @@ from limbeck.sources.several import inside
 from limbeck.taps import plain
 
 Teacher = nn.Module | Reader | Source
+ONE_STUDENT = (
+    "each rank trains a student of its own with OtherRanks, but DDP or FSDP would make them one; "
+    "call the distiller itself"
+)
 UNPREPARED = (
     "compiled code hides in-place operations from taps; "
     "call distiller.prepare(inputs) once before training"
@@ -306,10 +310,7 @@ class Distiller(nn.Module):
         wrapper = DistributedDataParallel._active_ddp_module
         if self.apart:
             if wrapper is not None or is_sharded(self):
-                raise LimbeckError(
-                    "each rank trains a student of its own with OtherRanks, but DDP or FSDP would "
-                    "make them one; call the distiller itself"
-                )
+                raise LimbeckError(ONE_STUDENT)
             return
         if wrapper is None:
             raise LimbeckError(
@@ -376,15 +377,6 @@ def total(parts: Mapping[str, Tensor]) -> Tensor:
     """The sum of all parts."""
     values = iter(parts.values())
     return sum(values, start=next(values))
-
-
-def mean_of_ranks(values: list[float]) -> list[float]:
-    """The mean of each value over the ranks, to the same bits on all of them."""
-    if not several_ranks():
-        return values
-    gathered = [values] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, values)
-    return [sum(column) / len(gathered) for column in zip(*gathered, strict=True)]
 
 
 def trains(module: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""What ranks tell one another: rows, and the values of the first."""
+"""What ranks tell one another: rows, means, and the values of the first."""
 
 from collections.abc import Iterable
 
@@ -35,6 +35,15 @@ def exchanged(x: Tensor) -> list[Tensor]:
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, x)
     return parts
+
+
+def mean_of_ranks(values: list[float]) -> list[float]:
+    """The mean of each value over the ranks, to the same bits on all of them."""
+    if not several_ranks():
+        return values
+    gathered = [values] * dist.get_world_size()
+    dist.all_gather_object(gathered, values)
+    return [sum(column) / len(gathered) for column in zip(*gathered, strict=True)]
 
 
 @torch.no_grad()

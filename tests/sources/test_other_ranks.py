@@ -103,3 +103,8 @@ def test_a_single_process_has_no_peers() -> None:
     distiller = Distiller(mlp(), {"peers": OtherRanks()}, OBJECTIVE)
     with pytest.raises(LimbeckError, match="got a single process; start torchrun"):
         distiller(*batch(4)[:1], target=batch(4)[1])
+
+
+def test_a_temperature_is_positive() -> None:
+    with pytest.raises(LimbeckError, match="temperature must be positive, got 0"):
+        OtherRanks(temperature=0)

@@ -35,8 +35,9 @@ class OtherRanks(Source):
         axis: where the classes are; 1 for maps (B, C, H, W).
 
     Raises:
-        LimbeckError: a single process, ranks whose signals differ in shape or whose ids differ; of
-            the distiller, where DDP or FSDP would make one student of all.
+        LimbeckError: a temperature that is not positive; a single process; ranks whose signals
+            differ in shape or whose ids differ; of the distiller, where DDP or FSDP would make one
+            student of all.
 
     Example:
         >>> from limbeck import Distiller, Match, losses, truth
@@ -54,6 +55,8 @@ class OtherRanks(Source):
     apart = True
 
     def __init__(self, temperature: float = 1.0, axis: int = -1) -> None:
+        if temperature <= 0:
+            raise LimbeckError(f"temperature must be positive, got {temperature}")
         self.temperature, self.axis = temperature, axis
 
     def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
