@@ -116,8 +116,8 @@ def linear_cka(s: Any, t: Any, *, mask: Any = None) -> Any:
         arXiv 1905.00414, a measure; as a loss it has no authors' weight.
     """
     table, s, t, alive = batches.embeddings(s, t, mask)
-    k_s, k_t = (_alignment(table, x, alive) for x in (s, t))
-    return differences.whole(table, table.mean_squares, k_s, k_t, 2)
+    k_s, k_t = (table.gram(batches.centred(table, x, alive)) for x in (s, t))
+    return table.misalignment(k_s, k_t)
 
 
 def _cosines(table: Any, x: Any) -> Any:
@@ -140,9 +140,3 @@ def _gaussian(cos: Any, gamma: float, order: int) -> Any:
     for k in range(order, 0, -1):
         kernel = 1 + kernel * cos * (2 * gamma / k)
     return math.exp(-2 * gamma) * kernel
-
-
-def _alignment(table: Any, x: Any, alive: Any) -> Any:
-    """The centred kernel as a vector of unit length (B^2,)."""
-    kernel = table.gram(batches.centred(table, x, alive))
-    return table.unit(table.reshape(kernel, (-1,)))

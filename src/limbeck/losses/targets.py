@@ -176,8 +176,9 @@ def ban_cwtm(
     w = w if known is None else table.where(known, w, 0)
     if count is None:
         count = table.at_least(table.sum(w), TINY)
-    items = w * table.cross_entropy(s, target)
-    return reduction.mean(table, items, None if weight is None else known, weight, count)
+    share = w / reduction.divisor(table, None, count)
+    items = share * table.cross_entropy(s, target)
+    return table.sum(items) if weight is None else reduction.mean(table, items, known, weight, 1)
 
 
 def ps_kd(

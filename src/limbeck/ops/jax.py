@@ -344,6 +344,12 @@ def unit(x: Array, axis: int = -1) -> Array:
     return x / jnp.sqrt(jnp.where(square == 0, jnp.inf, square))
 
 
+def misalignment(x: Array, y: Array) -> Array:
+    """1 - cos of two arrays as vectors, exactly 0 at equality; 1/2 where one alone is zeros."""
+    gap = unit(jnp.ravel(x)) - unit(jnp.ravel(y))
+    return (gap**2).sum() / 2
+
+
 def squares(x: Array, y: Array) -> Array:
     """Elementwise (x - y)**2."""
     return (x - y) ** 2

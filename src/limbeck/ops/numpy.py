@@ -386,6 +386,12 @@ def unit(x: Array, axis: int = -1) -> Array:
     return x / np.where(length == 0, np.inf, length)
 
 
+def misalignment(x: Array, y: Array) -> Array:
+    """1 - cos of two arrays as vectors, exactly 0 at equality; 1/2 where one alone is zeros."""
+    gap = unit(np.reshape(x, -1)) - unit(np.reshape(y, -1))
+    return (gap**2).sum() / 2
+
+
 def squares(x: Array, y: Array) -> Array:
     """Elementwise (x - y)**2."""
     return (x - y) ** 2

@@ -393,6 +393,12 @@ def unit(x: Array, axis: int = -1) -> Array:
     return x / tf.sqrt(where(square == 0, float("inf"), square))
 
 
+def misalignment(x: Array, y: Array) -> Array:
+    """1 - cos of two arrays as vectors, exactly 0 at equality; 1/2 where one alone is zeros."""
+    gap = unit(tf.reshape(x, [-1])) - unit(tf.reshape(y, [-1]))
+    return tf.reduce_sum(gap**2) / 2
+
+
 def squares(x: Array, y: Array) -> Array:
     """Elementwise (x - y)**2."""
     return (x - y) ** 2

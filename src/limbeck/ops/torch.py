@@ -35,6 +35,7 @@ from limbeck.ops.torch_samples import dots as dots
 from limbeck.ops.torch_samples import gram as gram
 from limbeck.ops.torch_samples import nce as nce
 from limbeck.ops.torch_samples import square_distances as square_distances
+from limbeck.ops.torch_unit import misalignment as misalignment
 from limbeck.ops.torch_unit import unit as unit
 
 Axis = int | tuple[int, ...] | None

@@ -12,7 +12,7 @@ from torch.nn._reduction import get_enum
 from limbeck.ops.torch_mixtures import LOWEST
 
 by_logit = torch.ops.aten.sigmoid_backward.default  # g p (1 - p)
-native = torch.ops.aten.binary_cross_entropy_with_logits.default
+native = torch.binary_cross_entropy_with_logits
 SUM = get_enum("sum")
 LARGEST = 1e38  # stands for inf, and so does the distance of two
 

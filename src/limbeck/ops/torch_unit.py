@@ -1,4 +1,4 @@
-"""Vectors at unit length, with a gradient in few passes, for torch tensors."""
+"""Vectors at unit length and how far two are apart, in few passes, for torch tensors."""
 
 from typing import Any
 
@@ -37,6 +37,43 @@ class _Unit(torch.autograd.Function):
         return by_x, None
 
 
-def _length(x: Tensor, axis: int) -> Tensor:
-    length = torch.linalg.vector_norm(x, dim=axis, keepdim=True)
-    return length.masked_fill_(length == 0, torch.inf)
+def misalignment(x: Tensor, y: Tensor) -> Tensor:
+    """1 - cos of two arrays as vectors, exactly 0 at equality; 1/2 where one alone is zeros."""
+    return _Misalignment.apply(x, y)
+
+
+class _Misalignment(torch.autograd.Function):
+    """|u - v|^2 / 2 of the unit vectors u and v: it does not cancel as 1 - u.v does."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        gap, by_x, by_y = _misaligned(x, y, ctx.needs_input_grad)
+        ctx.save_for_backward(x, y, by_x, by_y)
+        return gap
+
+    @staticmethod
+    def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
+        ctx: Any, *grad_outputs: Any
+    ) -> tuple[Tensor | None, ...]:
+        (x, y, *slopes), (g,) = ctx.saved_tensors, grad_outputs
+        if torch.is_grad_enabled():  # the gradient has a gradient
+            slopes = _misaligned(x, y, ctx.needs_input_grad)[1:]
+        return tuple(None if by is None else by * g for by in slopes)
+
+
+def _misaligned(
+    x: Tensor, y: Tensor, needed: tuple[bool, ...]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The misalignment, and its gradients by what is needed of the two sides."""
+    a, b = (1 / _length(z, None) for z in (x, y))
+    u, v = x * a, y * b
+    apart, known = u - v, (a * b).sign()
+    gap = apart.square().sum() / 2
+    by_x = torch.addcmul(apart, u, gap, value=-1) * (a * known) if needed[0] else None
+    by_y = torch.addcmul(apart, v, gap) * (-b * known) if needed[1] else None
+    return gap, by_x, by_y
+
+
+def _length(x: Tensor, axis: int | None) -> Tensor:
+    length = torch.linalg.vector_norm(x, dim=axis, keepdim=axis is not None)
+    return length.masked_fill(length == 0, torch.inf)
