@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from limbeck.sources import Prior as Prior
     from limbeck.sources import Recorded as Recorded
     from limbeck.sources import Routed as Routed
+    from limbeck.sources import Through as Through
     from limbeck.sources import View as View
 
 __version__ = "0.1.0"
@@ -51,6 +52,7 @@ HOMES = {
     "Routed": "limbeck.sources",
     "Step": "limbeck.signals",
     "Term": "limbeck.objective",
+    "Through": "limbeck.sources",
     "View": "limbeck.sources",
     "load": "limbeck.recipe",
     "truth": "limbeck.objective",

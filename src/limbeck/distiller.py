@@ -82,6 +82,10 @@ class Distiller(nn.Module):
         self.scheduled = [m for m in objective.modules() if isinstance(m, Dial) and not m.advanced]
         self.steered = bool(self.moving or self.scheduled)
         self.matches = [m for m in objective.modules() if isinstance(m, Match)]
+        for match in self.matches:
+            match.detaches = not (
+                match.source in self.sources and self.sources[match.source].through
+            )
         self.balanced = [m for m in objective.modules() if isinstance(m, Sum) and m.factors()]
         self.check_models()
         self.check_balances()
@@ -327,7 +331,8 @@ class Distiller(nn.Module):
     def check_gradients(self, signals: Signals) -> None:
         """Refuses a match that cannot teach: its student signal has no gradient path."""
         for match in self.matches:
-            if not signals["student"][match.student].requires_grad and not self.warms_up(match):
+            whose, name = match.ours
+            if not signals[whose][name].requires_grad and not self.warms_up(match):
                 raise LimbeckError(
                     f"{match.name}: no gradient reaches the student through {match.student!r}; "
                     "checkpoint with use_reentrant=False, or match a layer that trains"

@@ -131,7 +131,8 @@ class Match(Objective):
 
     Args:
         loss: a function `(s, t, ...) -> scalar`, from `limbeck.losses` or your own.
-        student: the student's signal: `"output"`, `"output.logits"`, a module path.
+        student: the student's signal: `"output"`, `"output.logits"`, a module path; or, as
+            `"source:signal"`, what a source such as `Through` makes of it with a gradient.
         theirs: the source's signal; the same name unless said.
         source: whose; `"teacher"`, `"data"`, or a name that the distiller gave.
         project: a factory from `limbeck.projectors`, or a module, for the student's signal.
@@ -161,8 +162,10 @@ class Match(Objective):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.loss, self.student, self.theirs = loss, student, theirs or student
+        self.ours = split(student) if ":" in student else ("student", student)
+        self.loss, self.student, self.theirs = loss, student, theirs or self.ours[1]
         self.source, self.given = source, dict(given or {})
+        self.detaches = True
         check_options(loss, [*options, *self.given])
         self.options = {k: v for k, v in options.items() if not is_schedule(v)}
         self.dials = nn.ModuleDict({k: Dial(v) for k, v in options.items() if is_schedule(v)})
@@ -177,7 +180,7 @@ class Match(Objective):
         return f"{title(self.loss)}{where}{whose}"
 
     def needs(self) -> list[tuple[str, str]]:
-        sides = [("student", self.student), (self.source, self.theirs)]
+        sides = [self.ours, (self.source, self.theirs)]
         return sides + [split(address) for address in self.given.values()]
 
     def parts(self) -> list[str]:
@@ -202,7 +205,7 @@ class Match(Objective):
             )
         options = self.keywords(signals) if self.moves else self.options
         try:
-            return {self.name: self.loss(s, t.detach(), **options)}
+            return {self.name: self.loss(s, t.detach() if self.detaches else t, **options)}
         except ValueError as error:
             raise self.mismatch(s, t, error) from error
 
@@ -212,10 +215,11 @@ class Match(Objective):
         return given | {key: dial() for key, dial in self.dials.items()} | self.options
 
     def sides(self, signals: Signals) -> tuple[Tensor, Tensor]:
+        whose, name = self.ours
         try:
-            return signals["student"][self.student], signals[self.source][self.theirs]
+            return signals[whose][name], signals[self.source][self.theirs]
         except KeyError:  # `of` says what there is
-            return signals.of("student", self.student), signals.of(self.source, self.theirs)
+            return signals.of(whose, name), signals.of(self.source, self.theirs)
 
     def mismatch(self, s: Tensor, t: Tensor, error: Exception) -> LimbeckError:
         return LimbeckError(

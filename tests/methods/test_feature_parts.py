@@ -9,10 +9,10 @@ from torch import nn
 
 from limbeck import Distiller, losses, methods
 from limbeck.errors import LimbeckError
+from limbeck.hidden import Hidden
 from limbeck.methods.factors import Paraphraser
 from limbeck.methods.generation import Generator, generator
 from limbeck.methods.gradients import InputGradient
-from limbeck.methods.hidden import Hidden
 from limbeck.methods.margins import Overhaul, margins
 from limbeck.methods.regression import Regression
 from limbeck.methods.reuse import SimKD

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from limbeck import losses
 from limbeck.errors import LimbeckError
+from limbeck.hidden import Hidden
 from limbeck.losses.detection import align
-from limbeck.methods.hidden import Hidden
 from limbeck.objective import Objective
 from limbeck.signals import Signals, split
 

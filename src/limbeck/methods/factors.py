@@ -5,7 +5,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from limbeck import losses
-from limbeck.methods.hidden import Hidden
+from limbeck.hidden import Hidden
 from limbeck.projectors import Resize, Shape
 
 SLOPE = 0.1

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from limbeck import losses
-from limbeck.methods.hidden import Hidden
+from limbeck.hidden import Hidden
 
 
 class Regression(nn.Module):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from limbeck import losses
 from limbeck.errors import LimbeckError
-from limbeck.methods.hidden import Hidden
+from limbeck.hidden import Hidden
 from limbeck.objective import Match, project
 from limbeck.projectors import Resize, Shape
 from limbeck.reader import Reader

@@ -15,6 +15,7 @@ from limbeck.sources.prior import Prior
 from limbeck.sources.recorded import Recorded
 from limbeck.sources.routed import Routed
 from limbeck.sources.source import Source
+from limbeck.sources.through import Through
 from limbeck.sources.view import View
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Recorded",
     "Routed",
     "Source",
+    "Through",
     "View",
     "as_source",
 ]

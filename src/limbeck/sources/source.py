@@ -15,12 +15,14 @@ class Source:
     An `early` source runs before the student: what it needed is free again when the student's
     activations come, but it cannot see the student's signals. One that `moves` changes with
     training: it must be advanced before each step, or training is refused. With one that keeps
-    students `apart`, each rank trains a student of its own.
+    students `apart`, each rank trains a student of its own. One that is `through` carries the
+    gradient of the student's signals that it reads; of all others a match detaches the signals.
     """
 
     early = False
     moves = False
     apart = False
+    through = False
 
     def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
         """The wanted signals of this batch."""

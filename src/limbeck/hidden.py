@@ -1,6 +1,7 @@
 """Frozen parts of a teacher that gradients pass through."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +9,10 @@ from torch.func import functional_call
 
 
 class Hidden(nn.Module):
-    """A frozen module inside an objective: it passes gradients on and gets none.
+    """A frozen module inside another: it passes gradients on and gets none.
 
     It is never trained, saved or counted, stays in eval mode, takes inputs in its own precision,
-    and follows the objective from device to device alone.
+    and follows the other from device to device alone.
 
     Args:
         module: the part, such as a teacher's classifier; it is used, never changed.
@@ -30,12 +31,12 @@ class Hidden(nn.Module):
     def module(self) -> nn.Module:
         return self.inside[0]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Any:
         for part in self.module.modules():
             part.training = False
         state = {name: p.detach() for name, p in self.module.named_parameters()}
-        weight = next(iter(state.values()), x)
-        return functional_call(self.module, state, (x.to(weight.dtype),))
+        weight = next(iter(state.values()), inputs[0])
+        return functional_call(self.module, state, tuple(x.to(weight.dtype) for x in inputs))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Hidden":
         super()._apply(fn, recurse)
