@@ -368,6 +368,13 @@ def test_options_suit_the_networks(scripted: dict) -> None:
     assert "bfloat16, channels last, compiled" in linear["train"]
 
 
+def test_a_teacher_in_parts_is_tried_in_the_ways_that_it_may_have(scripted: dict) -> None:
+    parts = grey(teacher__shard=True, teacher__options={"width": 2}, train__parallel="fsdp")
+    found = {row["option"] for row in tune_recipe(validate(parts))["options"]["teacher"]}
+    assert {"float32", "bfloat16", "float32, batch norms folded"} <= found
+    assert not any(way in name for name in found for way in ("channels", "compiled", "OpenVINO"))
+
+
 def test_every_network_that_teaches_is_tuned_by_its_name(scripted: dict) -> None:
     objective = [{"loss": "truth"}, {"loss": "kl", "source": "second"}]
     scripted["bfloat16, int8"] = 0.5

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from limbeck.check.interleaved import interleaved
@@ -107,7 +108,7 @@ def unlimited(block: Teacher) -> Teacher:
 
 
 def options(block: Teacher, model: nn.Module) -> list[Teacher]:
-    """The recipe's own, then all that suits the model, each once."""
+    """The recipe's own, then all that suits the model and that a recipe may say, each once."""
     convs = any(isinstance(module, CONVOLUTIONS) for module in model.modules())
     norms = convs and any(isinstance(module, NORMS) for module in model.modules())
     ints = share(model) > MOSTLY
@@ -115,7 +116,16 @@ def options(block: Teacher, model: nn.Module) -> list[Teacher]:
     compiled = itertools.product(PRECISIONS, [norms], [convs], {False, ints}, ["compile"])
     others = [(precision, False, False, False, "openvino") for precision in PRECISIONS]
     found = [unlimited(block), *(option(block, *way) for way in (*eager, *compiled, *others))]
-    return [each for k, each in enumerate(found) if each not in found[:k]]
+    return [each for k, each in enumerate(found) if each not in found[:k] and allowed(each)]
+
+
+def allowed(block: Teacher) -> bool:
+    """Whether a recipe may say so; a copy with changes was not asked."""
+    try:
+        Teacher.model_validate(block.model_dump())
+    except ValidationError:
+        return False
+    return True
 
 
 def option(
