@@ -12,7 +12,7 @@ from limbeck.dials import Dial
 from limbeck.errors import LimbeckError, close
 from limbeck.modes import eagerly, evaluating, restored
 from limbeck.objective import Match, Objective, Sum
-from limbeck.ranks import mean_of_ranks, several_ranks
+from limbeck.ranks import mean_of_ranks, several_ranks, spare_ddp
 from limbeck.reader import Reader
 from limbeck.signals import Batch, Signals, Step
 from limbeck.sources import Ema, Frozen, Recorded, Source, as_source
@@ -259,6 +259,7 @@ class Distiller(nn.Module):
                 self.score(output, signals)
         for name, state in states.items():
             self.sources[name].load_state_dict(state)
+        spare_ddp(self)
         self.prepared = True
 
     def balance(self, inputs: Any, data: Mapping[str, Any]) -> None:

@@ -1,10 +1,12 @@
 """What ranks tell one another: rows, means, and the values of the first."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 def several_ranks() -> bool:
@@ -44,6 +46,22 @@ def mean_of_ranks(values: list[float]) -> list[float]:
     gathered = [values] * dist.get_world_size()
     dist.all_gather_object(gathered, values)
     return [sum(column) / len(gathered) for column in zip(*gathered, strict=True)]
+
+
+def equal_buffers(module: nn.Module) -> set[str]:
+    """Names of the buffers that ranks keep equal by themselves, as a module says in `equal`."""
+    parts: Iterable[tuple[str, Any]] = module.named_modules()
+    return {
+        f"{path}.{name}".removeprefix(".")
+        for path, part in parts
+        for name in getattr(part, "equal", ())
+    }
+
+
+def spare_ddp(module: nn.Module) -> None:
+    """Tells DDP not to send again in every step what ranks keep equal by themselves."""
+    names = sorted(equal_buffers(module))
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
 
 
 @torch.no_grad()

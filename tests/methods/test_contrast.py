@@ -1,13 +1,16 @@
 """CRD's memory: what it holds and who may change it."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from tests.networks import batch, mlp
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from limbeck import Distiller, Match, losses
 from limbeck.errors import LimbeckError
@@ -154,6 +157,19 @@ def test_b130_the_memory_says_its_size_and_is_not_the_students() -> None:
     assert not [name for name in distiller.student.state_dict() if "memory" in name]
     saved = [name for name in distiller.state_dict() if "memory" in name]
     assert saved == ["objective.memory_s", "objective.memory_t"]
+
+
+def test_ddp_does_not_send_the_memory_in_every_step(tmp_path: Path) -> None:
+    """All ranks turn the same vectors; of a million samples it would be a gigabyte a step."""
+    distiller, term = contrasting()
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        sent = {id(buffer) for buffer in DistributedDataParallel(distiller).modules_buffers}
+    finally:
+        dist.destroy_process_group()
+    assert {id(term.memory_s), id(term.memory_t)} & sent == set()
+    assert id(term.log_z) in sent
 
 
 def test_the_memory_follows_the_student_in_precision() -> None:

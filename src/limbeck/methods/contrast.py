@@ -93,6 +93,8 @@ class CRD(Objective):
         self.embed_s: nn.Linear | None = None
         self.embed_t: nn.Linear | None = None
 
+    equal = ("memory_s", "memory_t")
+
     @staticmethod
     def bytes(samples: int, width: int = 128) -> int:
         """What the two memories take in single precision: 2 * N * D * 4."""

@@ -11,6 +11,7 @@ from limbeck.distiller import Distiller, is_sharded
 from limbeck.errors import LimbeckError
 from limbeck.modes import eagerly, evaluating, restored
 from limbeck.objective import Objective, Sum
+from limbeck.ranks import spare_ddp
 from limbeck.reader import Reader
 from limbeck.schemes.beside import Sources, beside
 from limbeck.schemes.checks import Objectives, by_name, check_data, check_sources, check_students
@@ -321,6 +322,7 @@ class Mutual(nn.Module):
                     self.distiller(name).prepare(each[name], **data)
         for name, state in states.items():
             self.sources[name].load_state_dict(state)
+        spare_ddp(self)
 
     def weigh(self, batches: Iterable[tuple[Any, Tensor]]) -> dict[str, float]:
         """Weighs the students for `teach="general"` by held-out batches; call after each epoch.

@@ -16,7 +16,7 @@ from limbeck.data import ImageBatch, Images, derive, in_order
 from limbeck.distiller import Distiller
 from limbeck.errors import LimbeckError
 from limbeck.exits import without
-from limbeck.ranks import agree
+from limbeck.ranks import agree, equal_buffers
 from limbeck.schemes import Mutual
 from limbeck.signals import Step
 from limbeck.tasks.task import predictions
@@ -178,7 +178,8 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad()
         if self.sharded:
-            agree(self.distiller.buffers())
+            equal = equal_buffers(self.distiller)
+            agree(x for name, x in self.distiller.named_buffers() if name not in equal)
         for name, average in self.averages.items():
             average.update(self.students[name])
 
