@@ -17,6 +17,11 @@ SELF, TEACHERS, MUTUAL, CHAINS = (
     "Assistants",
 )
 LABELS, LONGER, APART = "labels only", "three times as long", "apart"
+TAUGHT_BEST = "kd from wide"  # of single teachers, by its students' held-out images
+TOGETHER = (
+    *("mean of probabilities", "mean of logits", "ebkd", "ca-mkd", "ae-kd", "amtml"),
+    *("drawn", "routed"),
+)
 Who = tuple[str, str]  # an arm, and which of its networks
 Runs = Mapping[str, Mapping[str, Mapping[str, Any]]]  # by arm and seed
 Costs = Mapping[str, Mapping[str, float]]
@@ -78,9 +83,14 @@ def born_again(who: str, against: str, theirs: Who, count: int) -> Row:
     return Row(SELF, f"born-again, {who}", ("born-again", who), against, theirs, trained)
 
 
-def chained(who: str) -> Row:
+def chained(who: str, against: str) -> Row:
     trained = ("assistants, assistant-1", f"assistants, {who}")
-    return Row(CHAINS, who, ("assistants", who), "kd", ("kd", STUDENT), trained)
+    return Row(CHAINS, who, ("assistants", who), against, network(against), trained)
+
+
+def among(arm: str) -> list[Row]:
+    """Several teachers against the one that knows most, and the one whose student is best."""
+    return [of(TEACHERS, arm, "kd"), of(TEACHERS, arm, TAUGHT_BEST)]
 
 
 ROWS: tuple[Row, ...] = (
@@ -107,16 +117,9 @@ ROWS: tuple[Row, ...] = (
     born_again("generation-2", LONGER, (LONGER, STUDENT), 3),
     born_again("ensemble", "ensemble of 3, apart", (APART, "ensemble of 3"), 3),
     of(TEACHERS, "kd"),
-    of(TEACHERS, "kd from wide", "kd"),
+    of(TEACHERS, TAUGHT_BEST, "kd"),
     of(TEACHERS, "kd from plain", "kd"),
-    of(TEACHERS, "mean of probabilities", "kd"),
-    of(TEACHERS, "mean of logits", "kd"),
-    of(TEACHERS, "ebkd", "kd"),
-    of(TEACHERS, "ca-mkd", "kd"),
-    of(TEACHERS, "ae-kd", "kd"),
-    of(TEACHERS, "amtml", "kd"),
-    of(TEACHERS, "drawn", "kd"),
-    of(TEACHERS, "routed", "kd"),
+    *chain.from_iterable(map(among, TOGETHER)),
     *map(ensemble, (2, 3, 4)),
     *chain.from_iterable(
         map(peers, ("dml", "kdcl naive", "kdcl linear", "kdcl minlogit", "kdcl general"))
@@ -128,8 +131,10 @@ ROWS: tuple[Row, ...] = (
     jointly("one", 3),
     of(MUTUAL, "okddip", LABELS, "leader"),
     jointly("okddip", 4),
-    chained("takd"),
-    chained("dgkd"),
+    chained("takd", "kd"),
+    chained("takd", TAUGHT_BEST),
+    chained("dgkd", "kd"),
+    chained("dgkd", TAUGHT_BEST),
 )
 
 
