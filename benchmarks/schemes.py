@@ -45,7 +45,7 @@ from schemes_world import (
     Stage,
     World,
     batches,
-    best_of_classes,
+    known_of_classes,
     reader,
 )
 from torch import nn
@@ -100,14 +100,14 @@ def live(name: str) -> Source:
 
 
 @functools.cache
-def routes(valid: Images) -> torch.Tensor:
-    return best_of_classes([teacher(name).float() for name in TEACHERS], valid)
+def knows(valid: Images) -> torch.Tensor:
+    return known_of_classes([teacher(name).float() for name in TEACHERS], valid)
 
 
 def world_of(splits: dict[str, Images], seed: int) -> World:
     """The job of a seed, its teachers live."""
     train, valid = splits["train"], splits["valid"]
-    return World(train, valid, live, routes(valid), seed, EPOCHS, BATCH)
+    return World(train, valid, live, knows(valid), seed, EPOCHS, BATCH)
 
 
 def recorded(out: Path, world: World, name: str) -> Recorded:
@@ -207,12 +207,13 @@ def trainings(world: World) -> Iterator[tuple[str, Begin]]:
 
 def write(out: Path, splits: dict[str, Images]) -> None:
     """The committed result."""
+    routes = world_of(splits, 0).routes.tolist()
     runs, before = outcomes(out), json.loads(RESULT.read_text()) if RESULT.exists() else {}
     cost = out / "costs.json"
     costs = json.loads(cost.read_text()) if cost.exists() else before.get("costs", {})
     document = {
         "teachers": {name: on_both(teacher(name).float(), splits) for name in TEACHERS},
-        "routes": [list(TEACHERS)[place] for place in routes(splits["valid"]).tolist()],
+        "routes": [list(TEACHERS)[place] for place in routes],
         "student": {"parameters": sum(p.numel() for p in Plain().parameters())},
         "steps": EPOCHS * (len(splits["train"]) // BATCH),
         "settings": STUDENTS.model_dump(mode="json", exclude_defaults=True),

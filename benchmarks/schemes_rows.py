@@ -20,7 +20,7 @@ LABELS, LONGER, APART = "labels only", "three times as long", "apart"
 TAUGHT_BEST = "kd from wide"  # of single teachers, by its students' held-out images
 TOGETHER = (
     *("mean of probabilities", "mean of logits", "ebkd", "ca-mkd", "ae-kd", "amtml"),
-    *("drawn", "routed"),
+    *("weighed by class", "drawn", "routed"),
 )
 Who = tuple[str, str]  # an arm, and which of its networks
 Runs = Mapping[str, Mapping[str, Mapping[str, Any]]]  # by arm and seed
@@ -109,6 +109,8 @@ ROWS: tuple[Row, ...] = (
     of(SELF, "ddgsd", "two views"),
     of(SELF, "cs-kd"),
     of(SELF, "cs-kd", "label smoothing"),
+    of(SELF, "an eighth of the labels"),
+    of(SELF, "fixmatch", "an eighth of the labels"),
     of(SELF, "deep supervision"),
     of(SELF, "byot", "deep supervision"),
     of(SELF, "sad"),

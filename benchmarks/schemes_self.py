@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from methods_pair import VIEW
 from schemes_world import (
+    FLIPS,
     PEERS,
     STUDENT,
     Made,
@@ -27,6 +28,8 @@ from schemes_world import (
 from torch import nn
 
 from limbeck import Distiller, Frozen, Match, losses, methods, truth
+from limbeck.data import Loader
+from limbeck.data.strata import withhold
 from limbeck.exits import Exits
 from limbeck.objective import Objective
 from limbeck.schedules import Linear
@@ -37,6 +40,8 @@ DECAY = 0.99
 TIMES = 3  # as many trainings as two generations take after the first
 LABELLED_HALF = {"mask": "data:first"}
 POSITIONS = 8 * 8  # of the deepest map
+UNLABELLED = 8  # images for each label
+STRONG = replace(FLIPS, randaugment=(2, 10))
 BORN_AGAIN = generations(STUDENT, TIMES - 1)
 
 
@@ -108,6 +113,30 @@ def cs_kd(world: World, _: Mapping[str, nn.Module]) -> Made:
     return alone(world, truth(given=LABELLED_HALF) + soft, {"view": View()}, loader=loader)
 
 
+def few_labels(world: World) -> World:
+    """The same images, one label in eight kept: the paper's share of FixMatch."""
+    kept = max(len(world.images) // UNLABELLED, len(world.images.classes))
+    return replace(world, images=withhold(world.images, kept, world.seed))
+
+
+def an_eighth(world: World, _: Mapping[str, nn.Module]) -> Made:
+    """The images that have a label alone, as many a step as in any other arm."""
+    loader = Loader(
+        few_labels(world).images,
+        world.batch_size,
+        seed=world.seed,
+        augment=FLIPS,
+        labelled_only=True,
+        steps_per_epoch=world.steps,
+    )
+    return alone(world, 1.0 * truth(), loader=loader)
+
+
+def fixmatch(world: World, _: Mapping[str, nn.Module]) -> Made:
+    loader = paired(few_labels(world), world.batch_size, "view", STRONG)
+    return alone(world, methods.fixmatch(), {"view": View()}, loader=loader)
+
+
 def with_exits(world: World, objective: Objective) -> Made:
     network = student(world)
     exits = Exits(network, torch.zeros(2, 3, 32, 32), ["layer1", "layer2", "layer3"])
@@ -151,6 +180,8 @@ ARMS: dict[str, dict[str, Stage]] = {
     "ddgsd": {STUDENT: ddgsd},
     "two views": {STUDENT: two_views_labels},
     "cs-kd": {STUDENT: cs_kd},
+    "an eighth of the labels": {STUDENT: an_eighth},
+    "fixmatch": {STUDENT: fixmatch},
     "byot": {STUDENT: byot},
     "deep supervision": {STUDENT: deep_supervision},
     "sad": {STUDENT: sad},

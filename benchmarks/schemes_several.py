@@ -62,6 +62,14 @@ def ensemble(
     return alone(world, methods.kd(T), {"teacher": source})
 
 
+def by_knowledge(world: World, _: Mapping[str, nn.Module]) -> Made:
+    """Each teacher weighed class by class by how many held-out images it knows, and one more."""
+    known = world.knows + 1
+    weights = known / known.sum(0)
+    source = Ensemble(all_of(world), mean="probabilities", temperature=T, weights=weights)
+    return alone(world, methods.kd(T), {"teacher": source})
+
+
 def weighed(method: Callable[..., Objective], world: World, _: Mapping[str, nn.Module]) -> Made:
     """A method that weighs the teachers anew in each step."""
     objective = method(NAMES, temperature=T, weight=SOFT, truth_weight=HARD)
@@ -180,6 +188,7 @@ ARMS: dict[str, dict[str, Stage]] = {
     "kd from plain": {STUDENT: partial(kd, "plain")},
     "mean of probabilities": {STUDENT: partial(ensemble, "probabilities")},
     "mean of logits": {STUDENT: partial(ensemble, "logits")},
+    "weighed by class": {STUDENT: by_knowledge},
     "ebkd": {STUDENT: partial(weighed, methods.ebkd)},
     "ca-mkd": {STUDENT: partial(weighed, methods.camkd)},
     "ae-kd": {STUDENT: partial(weighed, methods.aekd)},

@@ -40,17 +40,23 @@ class World:
         images: to learn from.
         valid: those that `general` weighs students by.
         source: a teacher by its name, live or recorded.
-        routes: for each class, the place of the teacher in `TEACHERS` that is asked of it.
+        knows: how many held-out images of each class a teacher knows (teachers, classes), in the
+            order of `TEACHERS`.
         epochs, batch_size: of all arms alike.
     """
 
     images: Images
     valid: Images
     source: Callable[[str], Source]
-    routes: Tensor
+    knows: Tensor
     seed: int
     epochs: int
     batch_size: int
+
+    @property
+    def routes(self) -> Tensor:
+        """For each class the place of the teacher that is asked of it."""
+        return self.knows.argmax(0)
 
     @property
     def steps(self) -> int:
@@ -115,13 +121,16 @@ def batches(world: World) -> Loader:
     )
 
 
-def paired(world: World, rows: int, pairs: Literal["view", "class"]) -> Loader:
+def paired(
+    world: World, rows: int, pairs: Literal["view", "class"], strong: Augment | None = None
+) -> Loader:
     """Batches of pairs, as many in an epoch as there are without."""
     return Loader(
         world.images,
         rows,
         seed=world.seed,
         augment=FLIPS,
+        strong=strong,
         pairs=pairs,
         steps_per_epoch=world.steps,
     )
@@ -150,8 +159,8 @@ def overlapping(world: World) -> Loader:
     return loader
 
 
-def best_of_classes(networks: list[nn.Module], images: Images) -> Tensor:
-    """For each class the place of the network that knows most of its images."""
+def known_of_classes(networks: list[nn.Module], images: Images) -> Tensor:
+    """How many images of each class each network knows (networks, classes)."""
     classes = torch.arange(len(images.classes))
     shares = []
     for network in networks:
@@ -159,4 +168,4 @@ def best_of_classes(networks: list[nn.Module], images: Images) -> Tensor:
         said = torch.cat([logits.argmax(1) for logits, _ in pairs])
         right = (said == images.labels)[:, None] & (images.labels[:, None] == classes)
         shares.append(right.sum(0))
-    return torch.stack(shares).argmax(0)
+    return torch.stack(shares)

@@ -111,12 +111,12 @@ def world(schemes: ModuleType) -> Any:
     pixels = torch.randint(256, (16, 3, 32, 32), generator=generator, dtype=torch.uint8)
     images = Images(pixels, torch.arange(16) % 8, tuple("abcdefghij"))
     networks = {name: make().eval() for name, make in schemes.TEACHERS.items()}
-    routes = schemes.best_of_classes([*networks.values()], images)
+    knows = schemes.known_of_classes([*networks.values()], images)
 
     def source(name: str) -> Frozen:
         return Frozen(networks[name], inputs=schemes.VIEW)
 
-    return schemes.World(images, images, source, routes, seed=0, epochs=1, batch_size=8)
+    return schemes.World(images, images, source, knows, seed=0, epochs=1, batch_size=8)
 
 
 def test_every_scheme_trains_as_many_steps_and_has_its_rows(
