@@ -90,6 +90,33 @@ def images(document: Document) -> list[str]:
     return table(("way", "microseconds an image", "over the fastest"), rows)
 
 
+def faster(result: Path) -> str:
+    """Each way of each teacher, and what tune made of a step, where that was measured."""
+    if not result.exists():
+        return "Not measured yet.\n"
+    document = json.loads(result.read_text(encoding="utf-8"))
+    lines = []
+    for name, found in document["ways"].items():
+        rows = [way_of(way, row) for way, row in found.items() if "problem" not in row]
+        head = (name, "times as fast", "ms", "start, s", "logit error")
+        lines += [*table(head, rows), ""]
+    tuned = [tuning(*pair) for pair in document["tune"].items()]
+    head = ("pair", "keys that won", "a step, ms", "then", "times as fast", "promised for the run")
+    return "\n".join([*lines, *table(head, tuned)]) + "\n"
+
+
+def way_of(way: str, row: Document) -> tuple[str, ...]:
+    times = (f"{row['faster']:.2f}", f"{row['milliseconds']:.1f}", f"{row['start']:.1f}")
+    return way, *times, f"{row['error']:.1e}"
+
+
+def tuning(pair: str, found: Document) -> tuple[str, ...]:
+    changes = ", ".join(f"`{key}: {value}`" for key, value in found["changes"].items())
+    steps = (f"{found['milliseconds'][when]:.0f}" for when in ("before", "after"))
+    promised = f"{found['told']:.2f} of {found['steps']:,} steps"
+    return pair, changes or "none", *steps, f"{found['faster']:.2f}", promised
+
+
 SECTIONS: dict[str, tuple[str, Callable[[Document], list[str]]]] = {
     "overhead": ("A training step", steps),
     "epoch": ("An epoch", epochs),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import commands
-from costs import costs, table
+from costs import costs, faster, table
 
 from limbeck import losses, methods, truth
 from limbeck.errors import LimbeckError
@@ -93,6 +93,7 @@ def write(folder: Path) -> None:
     (folder / "schemes.md").write_text(schemes_measured(RESULTS / "schemes.json"), encoding="utf-8")
     (folder / "stores.md").write_text(stores_measured(RESULTS), encoding="utf-8")
     (folder / "costs.md").write_text(costs(RESULTS), encoding="utf-8")
+    (folder / "faster.md").write_text(faster(RESULTS / "teachers.json"), encoding="utf-8")
     (folder / "cost-model.md").write_text(cost_model(RESULTS), encoding="utf-8")
     (folder / "who-teaches-whom.md").write_text(schemes(SCHEMES), encoding="utf-8")
     for family in sorted({row.family for row in methods.ROWS}):
