@@ -110,6 +110,7 @@ ROWS: tuple[Row, ...] = (
     of(SELF, "cs-kd"),
     of(SELF, "cs-kd", "label smoothing"),
     of(SELF, "an eighth of the labels"),
+    of(SELF, "fixmatch", "its labels alone"),
     of(SELF, "fixmatch", "an eighth of the labels"),
     of(SELF, "deep supervision"),
     of(SELF, "byot", "deep supervision"),

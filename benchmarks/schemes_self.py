@@ -133,8 +133,18 @@ def an_eighth(world: World, _: Mapping[str, nn.Module]) -> Made:
 
 
 def fixmatch(world: World, _: Mapping[str, nn.Module]) -> Made:
-    loader = paired(few_labels(world), world.batch_size, "view", STRONG)
-    return alone(world, methods.fixmatch(), {"view": View()}, loader=loader)
+    """Of 32 images a step some four have a label."""
+    return alone(world, methods.fixmatch(), {"view": View()}, loader=weak_and_strong(world))
+
+
+def fixmatch_labels(world: World, _: Mapping[str, nn.Module]) -> Made:
+    """The labels of the same batches, of the weak views as there."""
+    weak = truth(given={"mask": "data:second"})
+    return alone(world, 1.0 * weak, loader=weak_and_strong(world))
+
+
+def weak_and_strong(world: World) -> Loader:
+    return paired(few_labels(world), world.batch_size, "view", STRONG)
 
 
 def with_exits(world: World, objective: Objective) -> Made:
@@ -182,6 +192,7 @@ ARMS: dict[str, dict[str, Stage]] = {
     "cs-kd": {STUDENT: cs_kd},
     "an eighth of the labels": {STUDENT: an_eighth},
     "fixmatch": {STUDENT: fixmatch},
+    "its labels alone": {STUDENT: fixmatch_labels},
     "byot": {STUDENT: byot},
     "deep supervision": {STUDENT: deep_supervision},
     "sad": {STUDENT: sad},
