@@ -25,7 +25,7 @@ import argparse
 import functools
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,10 +190,12 @@ def run_part(options: argparse.Namespace, splits: dict[str, Images]) -> None:
             print(f"{arm}, seed {seed}: {error}", flush=True)
 
 
-def costs(world: World, rounds: int) -> dict[str, dict[str, float]]:
+def costs(world: World, rounds: int, only: Collection[str]) -> dict[str, dict[str, float]]:
     """Of each training, a step's time over that of labels only, and the memory that it takes."""
     ways, found = dict(trainings(world)), {}
     for name, begin in ways.items():
+        if only and name not in only:
+            continue
         ratio, mib = times(begin, ways[LABELS], rounds), mebibytes(begin)
         found[name] = {"time": round(ratio, 3), "mib": round(mib, 2)}
         print(f"{name:28} {ratio:6.2f} {mib:8.1f} MiB", flush=True)
@@ -209,8 +211,9 @@ def write(out: Path, splits: dict[str, Images]) -> None:
     """The committed result."""
     routes = world_of(splits, 0).routes.tolist()
     runs, before = outcomes(out), json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    cost = out / "costs.json"
-    costs = json.loads(cost.read_text()) if cost.exists() else before.get("costs", {})
+    cost, costs = out / "costs.json", before.get("costs", {})
+    if cost.exists():
+        costs |= json.loads(cost.read_text())
     document = {
         "teachers": {name: on_both(teacher(name).float(), splits) for name in TEACHERS},
         "routes": [list(TEACHERS)[place] for place in routes],
@@ -233,14 +236,14 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the result")
     parser.add_argument("--part", default="0/1", help="I/N: every N-th run from the I-th")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", nargs="*", help="these arms alone")
+    parser.add_argument("--only", nargs="*", help="these arms alone, or their costs")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     splits = open_splits(options.cifar, options.out / "cifar10.pt")
     if options.teachers:
         train_teachers(splits, options.out)
     elif options.cost:
-        found = costs(world_of(splits, 0), ROUNDS)
+        found = costs(world_of(splits, 0), ROUNDS, options.only or ())
         (options.out / "costs.json").write_text(json.dumps(found, indent=1) + "\n")
     elif options.write:
         write(options.out, splits)
