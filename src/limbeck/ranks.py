@@ -60,8 +60,8 @@ def equal_buffers(module: nn.Module) -> set[str]:
 
 def spare_ddp(module: nn.Module) -> None:
     """Tells DDP not to send again in every step what ranks keep equal by themselves."""
-    names = sorted(equal_buffers(module))
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
+    if names := sorted(equal_buffers(module)):
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
 
 
 @torch.no_grad()
