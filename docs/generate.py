@@ -17,6 +17,7 @@ from commands import commands
 from costs import costs, faster, table
 
 from limbeck import losses, methods, truth
+from limbeck.compare import Gain
 from limbeck.errors import LimbeckError
 from limbeck.graph import drawing
 from limbeck.methods.measured import Measured, measured, where
@@ -326,7 +327,12 @@ def schemes_measured(result: Path) -> str:
 def stores_measured(results: Path) -> str:
     """What a stored teacher saves, and what a token costs, where that was measured."""
     lines = []
-    for name, lines_of in (("store.json", saved_time), ("tokens.json", token_costs)):
+    parts = (
+        ("store.json", saved_time),
+        ("views.json", recycled_views),
+        ("tokens.json", token_costs),
+    )
+    for name, lines_of in parts:
         if (results / name).exists():
             lines += lines_of(json.loads((results / name).read_text(encoding="utf-8")))
     return "\n".join(lines or ["Not measured yet."]) + "\n"
@@ -346,6 +352,35 @@ def saved_time(document: Mapping[str, Any]) -> list[str]:
     head = ("pair", "live, ms", "stored, ms", "free, ms", "times as fast", "of the bound")
     rates = "; ".join(f"{name}: {rate:,.0f}" for name, rate in document["io"].items())
     return [*table(head, rows), "", f"50,000 rows of 1,000 classes in half precision: {rates}.", ""]
+
+
+def recycled_views(document: Mapping[str, Any]) -> list[str]:
+    """What it costs a student that the variations of an image come again."""
+    found = {(row["arm"], row["against"]): Gain(**row) for row in document["gains"]}
+    baselines = ("labels only", "every view new")
+    rows = [
+        (
+            arm,
+            str(row["passes"]),
+            f"{row['mean']:.2f}",
+            *(over(found.get((arm, b))) for b in baselines),
+        )
+        for arm, row in document["arms"].items()
+    ]
+    head = ("views", "passes of the teacher", "top-1 %", *(f"against {b}" for b in baselines))
+    job = (
+        f"{document['images']:,} images of CIFAR-10, {document['epochs']} epochs, paired by seed "
+        "(`python benchmarks/views.py`):"
+    )
+    return [job, "", *table(head, rows), ""]
+
+
+def over(found: Gain | None) -> str:
+    """A difference with its interval, where there is one."""
+    if found is None:
+        return ""
+    points = f"{found.mean:+.2f}"
+    return points if found.low is None else f"{points} ({found.low:+.2f} to {found.high:+.2f})"
 
 
 def token_costs(document: Mapping[str, Any]) -> list[str]:
