@@ -49,12 +49,12 @@ def mean_of_ranks(values: list[float]) -> list[float]:
 
 
 def equal_buffers(module: nn.Module) -> set[str]:
-    """Names of the buffers that ranks keep equal by themselves, as a module says in `equal`."""
+    """Names of the buffers that ranks keep equal by themselves, as a module says in `equal_on_ranks`."""
     parts: Iterable[tuple[str, Any]] = module.named_modules()
     return {
         f"{path}.{name}".removeprefix(".")
         for path, part in parts
-        for name in getattr(part, "equal", ())
+        for name in getattr(part, "equal_on_ranks", ())
     }
 
 

@@ -93,7 +93,7 @@ class CRD(Objective):
         self.embed_s: nn.Linear | None = None
         self.embed_t: nn.Linear | None = None
 
-    equal = ("memory_s", "memory_t")
+    equal_on_ranks = ("memory_s", "memory_t")
 
     @staticmethod
     def bytes(samples: int, width: int = 128) -> int:
