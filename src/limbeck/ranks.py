@@ -49,7 +49,7 @@ def mean_of_ranks(values: list[float]) -> list[float]:
 
 
 def equal_buffers(module: nn.Module) -> set[str]:
-    """Names of the buffers that ranks keep equal by themselves, as a module says in `equal_on_ranks`."""
+    """Names of the buffers that ranks keep equal themselves: each module's `equal_on_ranks`."""
     parts: Iterable[tuple[str, Any]] = module.named_modules()
     return {
         f"{path}.{name}".removeprefix(".")
