@@ -12,6 +12,7 @@ from limbeck.dials import Dial
 from limbeck.errors import LimbeckError, close
 from limbeck.modes import eagerly, evaluating, restored
 from limbeck.objective import Match, Objective, Sum
+from limbeck.ops.torch_autocast import autocasting, precisely
 from limbeck.ranks import mean_of_ranks, several_ranks, spare_ddp
 from limbeck.reader import Reader
 from limbeck.signals import Batch, Signals, Step
@@ -81,7 +82,9 @@ class Distiller(nn.Module):
         self.prepared = self.advanced = False
         self.scheduled = [m for m in objective.modules() if isinstance(m, Dial) and not m.advanced]
         self.steered = bool(self.moving or self.scheduled)
+        self.watched = bool(self.steered or self.taps)
         self.matches = [m for m in objective.modules() if isinstance(m, Match)]
+        self.matched = list(dict.fromkeys(match.ours for match in self.matches))
         for match in self.matches:
             match.detaches = not (
                 match.source in self.sources and self.sources[match.source].through
@@ -191,7 +194,7 @@ class Distiller(nn.Module):
             data: labels, masks, ids, ...: the signals of the source `"data"`.
         """
         training = torch.is_grad_enabled()
-        if training:
+        if training and (self.watched or several_ranks()):
             self.check_training()
         output, signals = self.gather(inputs, data, self.idle() if self.optional else ())
         if training:
@@ -224,16 +227,15 @@ class Distiller(nn.Module):
         self, output: Any, signals: Signals, share: Mapping[str, float | Tensor] | None = None
     ) -> Step:
         """The step that these signals make."""
-        own = signals["student"]
-        device = next(iter(own.values())).device.type if own else "cpu"
-        if torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):  # losses see float32 under autocast too
+        if autocasting():  # losses see float32 nevertheless
+            with precisely(next(iter(signals["student"].values()), torch.empty(0))):
                 parts = self.objective.forward(signals)
         else:
             parts = self.objective.forward(signals)
         if share is not None:
             parts = {name: share[name] * value for name, value in parts.items()}
-        loss = total(parts)
+        first, *rest = parts.values()
+        loss = sum(rest, start=first)
         return Step(loss, output, {name: value.detach() for name, value in parts.items()})
 
     def prepare(self, inputs: Any, **data: Any) -> None:
@@ -331,9 +333,14 @@ class Distiller(nn.Module):
 
     def check_gradients(self, signals: Signals) -> None:
         """Refuses a match that cannot teach: its student signal has no gradient path."""
-        for match in self.matches:
-            whose, name = match.ours
-            if not signals[whose][name].requires_grad and not self.warms_up(match):
+        for whose, name in self.matched:
+            if not signals[whose][name].requires_grad:
+                self.check_frozen([m for m in self.matches if m.ours == (whose, name)])
+
+    def check_frozen(self, matches: Iterable[Match]) -> None:
+        """Refuses matches of what does not train, but for those that warm a projector up."""
+        for match in matches:
+            if not self.warms_up(match):
                 raise LimbeckError(
                     f"{match.name}: no gradient reaches the student through {match.student!r}; "
                     "checkpoint with use_reentrant=False, or match a layer that trains"
@@ -377,12 +384,6 @@ def check_whole(source: str, models: Iterable[nn.Module]) -> None:
                 f"{tuple(weight.shape)}: weights that an engine such as ZeRO-3 holds in parts, or "
                 "that were never loaded; build the teacher outside of the engine's init context"
             )
-
-
-def total(parts: Mapping[str, Tensor]) -> Tensor:
-    """The sum of all parts."""
-    values = iter(parts.values())
-    return sum(values, start=next(values))
 
 
 def trains(module: nn.Module) -> bool:

@@ -17,6 +17,7 @@ from limbeck.errors import LimbeckError, close
 from limbeck.losses.known import known, valid
 from limbeck.projectors import Factory
 from limbeck.signals import Signals, split
+from limbeck.textbook import Textbook
 
 Loss = Callable[..., Tensor]
 
@@ -75,6 +76,7 @@ class Sum(Objective):
         self.pairs = [(dial(weight, " + ".join(term.parts())), term) for weight, term in flat]
         self.weights = nn.ModuleList(weight for weight, _ in self.pairs)
         self.terms = nn.ModuleList(term for _, term in self.pairs)
+        self.textbook = textbook(self.pairs)
         names = self.parts()
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -91,8 +93,12 @@ class Sum(Objective):
         return [name for _, term in self.weighted() for name in term.parts()]
 
     def forward(self, signals: Signals) -> dict[str, Tensor]:
-        parts = {}
-        for weight, term in self.pairs:
+        pairs = self.pairs
+        parts: dict[str, Tensor] = {}
+        if self.textbook is not None:
+            parts = self.textbook.parts(signals)
+            pairs = pairs[len(parts) :]
+        for weight, term in pairs:
             factor = weight()
             for name, value in term.forward(signals).items():
                 parts[name] = factor * value
@@ -221,6 +227,12 @@ class Match(Objective):
         except KeyError:  # `of` says what there is
             return signals.of(whose, name), signals.of(self.source, self.theirs)
 
+    def says(self, loss: Loss, *options: str) -> bool:
+        """Whether it is no more than `loss` of two signals, with no options but these."""
+        own = type(self) in (Match, Truth) and self.options.keys() <= {*options}
+        adds = self.moves or self.factory or self.projector
+        return own and not adds and self.loss is loss
+
     def mismatch(self, s: Tensor, t: Tensor, error: Exception) -> LimbeckError:
         return LimbeckError(
             f"{self.name}: student {self.student!r} {tuple(s.shape)} against "
@@ -316,6 +328,20 @@ def flatten(weight: Weight, term: Objective) -> list[tuple[Weight, Objective]]:
         return [(weight, term)]
     relative = any(isinstance(dial, Dial) for dial, _ in term.weighted())
     return [(multiplied(dial, weight, relative), inner) for dial, inner in term.weighted()]
+
+
+def textbook(pairs: Sequence[tuple[Dial | Factor, Objective]]) -> Textbook | None:
+    """The first two terms as one, where they are the textbook's."""
+    match pairs:
+        case [
+            (Dial(fixed=True, setting=float(hard) | int(hard)), Truth() as labels),
+            (Dial(fixed=True, setting=float(soft) | int(soft)), Match() as teacher),
+            *_,
+        ] if labels.says(losses.cross_entropy) and teacher.says(losses.kl, "temperature"):
+            temperature = teacher.options.get("temperature", 1.0)
+            if labels.ours == teacher.ours and isinstance(temperature, int | float):
+                return Textbook(labels, teacher, temperature, hard, soft)
+    return None
 
 
 def multiplied(dial: Dial | Factor, weight: Weight, relative: bool) -> Weight:

@@ -8,12 +8,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+AVAILABLE = dist.is_available()
+
 
 def several_ranks() -> bool:
     """Whether this process is one of several that train together."""
-    if not dist.is_available() or not dist.is_initialized():
-        return False
-    return dist.get_world_size() > 1
+    return AVAILABLE and dist.group.WORLD is not None and dist.get_world_size() > 1
 
 
 def gathered(x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ class Plan(NamedTuple):
     taps: Taps
     fields: list[tuple[str, list[str]]]
     wanted: list[tuple[str, Signal]]
+    bare: bool  # nothing but the output is wanted
 
 
 class Reader:
@@ -71,7 +72,7 @@ class Reader:
             taps = Taps(self.model, inside, ["output", *self.names])
             fields = [(path, path.split(".")[1:]) for path in paths if is_output(path)]
             wanted = [(want, self.names.get(want, want)) for want in wants]
-            self.plans[wants] = Plan(taps, fields, wanted)
+            self.plans[wants] = Plan(taps, fields, wanted, wanted == [("output", "output")])
         return self.plans[wants]
 
     def adapt(self, inputs: Any) -> Any:
@@ -80,7 +81,8 @@ class Reader:
 
     def read(self, inputs: Any, wants: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         """What the model returned for adapted inputs, and the wanted signals."""
-        taps, fields, named = self.plan(tuple(wants))
+        key = tuple(wants)
+        taps, fields, named, bare = self.plans.get(key) or self.plan(key)
         signals: dict[str, Any] = {}
         if taps.taps:
             with taps:
@@ -88,6 +90,8 @@ class Reader:
             signals = taps.read()
         else:
             output = call(self.model, inputs)
+            if bare and isinstance(output, Tensor):
+                return output, {"output": output}
         for path, inner in fields:
             signals[path] = select(output, inner, path) if inner else output
         wanted = {}

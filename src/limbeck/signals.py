@@ -1,7 +1,7 @@
 """The words that every room shares: batch, signals, step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.errors import close
@@ -22,12 +22,11 @@ class Step(NamedTuple):
     parts: dict[str, "Tensor"]
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """The inputs of the models and everything else that came with them (labels, masks, ids)."""
 
     inputs: Any
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = MappingProxyType({})
 
 
 class Signals(dict[str, Mapping[str, Any]]):

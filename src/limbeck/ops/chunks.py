@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.ops.torch import compared, float32, tempered
+from limbeck.ops.torch import float32
+from limbeck.ops.torch_kl import compared, tempered
 
 Rows = slice
 Scorer = Callable[[Tensor, Rows], tuple[Tensor, Tensor]]  # value, and gradient by the logits

@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn._reduction import get_enum
 from torch.utils.checkpoint import checkpoint
 
+from limbeck.ops.torch_autocast import autocasting, precisely
 from limbeck.ops.torch_binary import binary_cross_entropy as binary_cross_entropy
 from limbeck.ops.torch_binary import binary_gap as binary_gap
 from limbeck.ops.torch_binary import binary_kl as binary_kl
@@ -28,7 +27,8 @@ from limbeck.ops.torch_errors import mean_absolute as mean_absolute
 from limbeck.ops.torch_errors import mean_huber as mean_huber
 from limbeck.ops.torch_errors import mean_squares as mean_squares
 from limbeck.ops.torch_errors import squares as squares
-from limbeck.ops.torch_mixtures import LOWEST
+from limbeck.ops.torch_kl import kl as kl
+from limbeck.ops.torch_kl import total_kl as total_kl
 from limbeck.ops.torch_mixtures import mixed_kl as mixed_kl
 from limbeck.ops.torch_samples import cosines as cosines
 from limbeck.ops.torch_samples import dots as dots
@@ -63,9 +63,9 @@ where = torch.where
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """In the precision of the arrays, whatever autocast says."""
-    if not torch.is_autocast_enabled(a.device.type):
+    if not autocasting():
         return torch.matmul(a, b)
-    with torch.autocast(a.device.type, enabled=False):
+    with precisely(a):
         return torch.matmul(a, b)
 
 
@@ -195,79 +195,6 @@ def expand(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 def eye(n: int, like: Tensor) -> Tensor:
     """The boolean identity matrix."""
     return torch.eye(n, dtype=torch.bool, device=like.device)
-
-
-def kl(s: Tensor, t: Tensor, temperature: Any) -> Tensor:
-    """Rows of KL(softmax(t / T) || softmax(s / T)) over the last axis."""
-    return _kl(s, t, temperature, -1, 1.0)
-
-
-def total_kl(s: Tensor, t: Tensor, temperature: Any, factor: Any) -> Tensor:
-    """`factor` times the sum of the rows of `kl`."""
-    if isinstance(factor, Tensor):  # it may learn
-        return factor * _kl(s, t, temperature, None, 1.0)
-    return _kl(s, t, temperature, None, factor)
-
-
-def _kl(s: Tensor, t: Tensor, temperature: Any, axis: int | None, factor: float) -> Tensor:
-    if isinstance(temperature, Tensor):  # it may learn
-        s, t, temperature = s / temperature, t / temperature, 1.0
-    return _KL.apply(s, t, temperature, axis, factor)
-
-
-def tempered(
-    x: Tensor, temperature: float, scratch: Tensor | None = None, out: Tensor | None = None
-) -> Tensor:
-    """log softmax(x / T), finite."""
-    x = x if temperature == 1 else torch.div(x, temperature, out=scratch)
-    return torch.log_softmax(x, -1, out=out).clamp_(min=LOWEST)
-
-
-def compared(
-    log_q: Tensor, log_p: Tensor, out: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """p, log p/q and q - p: the first in `out`, the others in the memory of the arguments."""
-    p = torch.exp(log_p, out=out)
-    ratio = log_p.sub_(log_q)
-    return p, ratio, log_q.exp_().sub_(p)
-
-
-class _KL(torch.autograd.Function):
-    """`kl` at a fixed temperature; the native op is NaN where both sides are -inf."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, s: Tensor, t: Tensor, temperature: float, axis: int | None, factor: float
-    ) -> Tensor:
-        p, ratio, by_s = compared(tempered(s, temperature), tempered(t, temperature))
-        if ctx.needs_input_grad[1]:
-            pieces = p * ratio
-            ctx.save_for_backward(by_s, p.mul_(ratio.sub_(pieces.sum(-1, keepdim=True))))
-        else:
-            pieces = ratio.mul_(p)
-            ctx.save_for_backward(by_s)
-        ctx.factor, ctx.axis = factor / temperature, axis
-        return pieces.sum(axis).mul_(factor)
-
-    @staticmethod
-    def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
-        ctx: Any, *grad_outputs: Any
-    ) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            return _first_gradients(ctx, *grad_outputs)
-        return _gradients(ctx, *grad_outputs)
-
-
-def _gradients(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-    by_s, *by_t = ctx.saved_tensors
-    g = g * ctx.factor
-    if ctx.axis is not None:
-        g = g.unsqueeze(ctx.axis)
-    s_grad = by_s * g if ctx.needs_input_grad[0] else None
-    return s_grad, by_t[0] * g if by_t else None, None, None, None
-
-
-_first_gradients = once_differentiable(_gradients)
 
 
 def mean_cross_entropy(s: Tensor, target: Tensor) -> Tensor:

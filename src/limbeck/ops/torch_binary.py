@@ -6,10 +6,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn._reduction import get_enum
 
 from limbeck.ops.torch_mixtures import LOWEST
+from limbeck.ops.torch_once import once
 
 by_logit = torch.ops.aten.sigmoid_backward.default  # g p (1 - p)
 native = torch.binary_cross_entropy_with_logits
@@ -50,7 +50,7 @@ class _BinaryKL(torch.autograd.Function):
         return items if factor is None else items.sum().mul_(factor)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:

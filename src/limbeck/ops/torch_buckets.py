@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from limbeck.ops.torch_mixtures import LOWEST
+from limbeck.ops.torch_once import once
 
 
 def bucketed(x: Tensor, index: Tensor, temperature: Any) -> Tensor:
@@ -31,7 +31,7 @@ class _Bucketed(torch.autograd.Function):
         return torch.cat((kept, rest), -1)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor, None, None]:

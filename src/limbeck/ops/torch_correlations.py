@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from limbeck.ops import CONSTANT
+from limbeck.ops.torch_once import once
 
 LOWEST = -3e38  # below every finite logarithm
 
@@ -32,7 +32,7 @@ class _Uncorrelated(torch.autograd.Function):
         return rows, columns
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:
@@ -95,7 +95,7 @@ class _Correlations(torch.autograd.Function):
         return c
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:

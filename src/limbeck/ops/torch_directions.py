@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from limbeck.ops.torch_mixtures import LOWEST
+from limbeck.ops.torch_once import once
 
 
 def both_kl(s: Tensor, t: Tensor, temperature: Any) -> tuple[Tensor, Tensor]:
@@ -40,7 +40,7 @@ class _Jeffreys(torch.autograd.Function):
         return gap.mul_(ratio).sum().mul_(factor)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:
@@ -71,7 +71,7 @@ class _BothKL(torch.autograd.Function):
         return forth.squeeze(-1), back.squeeze(-1).neg_()
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:

@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from limbeck.ops.torch_once import once
 
 LOWEST = -3e38  # stands for -inf where 0 * -inf would be NaN
 
@@ -41,7 +42,7 @@ class _MixedKL(torch.autograd.Function):
         return rows
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:

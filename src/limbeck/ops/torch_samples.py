@@ -5,7 +5,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from limbeck.ops.torch_autocast import autocasting, precisely
+from limbeck.ops.torch_once import once
 
 SPARSE = 16  # of so many rows one is chosen
 ROOM = 2**19  # numbers that fit the cache of a CPU
@@ -33,9 +35,9 @@ class _Gram(torch.autograd.Function):
 
 
 def _products(x: Tensor) -> Tensor:
-    if not torch.is_autocast_enabled(x.device.type):
+    if not autocasting():
         return x @ x.mT
-    with torch.autocast(x.device.type, enabled=False):
+    with precisely(x):
         return x @ x.mT
 
 
@@ -60,7 +62,7 @@ class _SquareDistances(torch.autograd.Function):
         return square.masked_fill_(square <= noise, 0).to(x.dtype)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> Tensor:
@@ -87,7 +89,7 @@ class _Cosines(torch.autograd.Function):
         return cosines
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> Tensor:
@@ -140,7 +142,7 @@ class _NCE(torch.autograd.Function):
         return F.softplus(logits).sum(1)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:

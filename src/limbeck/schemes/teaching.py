@@ -1,13 +1,13 @@
 """How the answers of a group of students become a target for each of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError
+from limbeck.ops.torch_autocast import precisely
 from limbeck.ranks import gathered
 from limbeck.schemes import peers
 
@@ -49,13 +49,6 @@ def taught(
             for name, answer in teaching(said, want, data).items():
                 told[name][want] = answer
     return told
-
-
-def precisely(x: Tensor) -> AbstractContextManager[Any]:
-    """Single precision where `x` is, whatever autocast says."""
-    if not torch.is_autocast_enabled(x.device.type):
-        return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
 
 
 class Combination(Teaching):
