@@ -12,7 +12,7 @@ from limbeck.dials import Dial
 from limbeck.errors import LimbeckError, close
 from limbeck.modes import eagerly, evaluating, restored
 from limbeck.objective import Match, Objective, Sum
-from limbeck.ops.torch_autocast import autocasting, precisely
+from limbeck.ops.torch_state import autocasting, precisely
 from limbeck.ranks import mean_of_ranks, several_ranks, spare_ddp
 from limbeck.reader import Reader
 from limbeck.signals import Batch, Signals, Step

@@ -245,8 +245,7 @@ def akl(
     sides.positive("temperature", temperature)
     q, p = (table.softmax(table.detach(x) / temperature) for x in (s, t))
     h = _head_share(table, q, p, mu)
-    forth, back = table.both_kl(s, t, temperature)
-    items = h * forth + (1 - h) * back
+    items = table.shared_kl(s, t, temperature, h)
     return silent.mean(table, items, mask, weight, count, temperature**2)
 
 

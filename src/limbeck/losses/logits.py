@@ -127,9 +127,13 @@ def cross_entropy(
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
     table, s = sides.classes_last(s, axis)
-    target, integer = sides.targets(table, target, s, axis)
-    if integer and mask is weight is count is None and not label_smoothing:
-        return table.mean_cross_entropy(s, target)
+    integer = table.integer(target)
+    if integer:
+        sides.one_each(target, s)
+        if mask is weight is count is None and not label_smoothing:
+            return table.mean_cross_entropy(s, target)
+    else:
+        target = sides.distributions(table, target, s, axis)
     known = target != -100 if integer else table.any(target != 0, -1)
     mask = known if mask is None else known & reduction.valid(table, mask, s.shape[:-1])
     (s,) = reduction.only(table, mask, s)

@@ -51,7 +51,7 @@ def samples(s: Any, t: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
 def items(s: Any, t: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any]:
     """The operations, two arrays of one shape with channels on `axis`, and which items count."""
     reduction.same_shape(s, t)
-    table = ops.of(s)
+    table = ops.TABLES[type(s)]
     s, t = table.float32(s), table.float32(t)
     if mask is None:
         return table, s, t, None

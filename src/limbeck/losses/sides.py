@@ -16,7 +16,7 @@ def classes_last(s: Any, axis: int) -> tuple[Any, Any]:
             f"logits must have at least 2 classes, got shape {tuple(s.shape)} with axis {axis}; "
             "a softmax over one class is constant: give a sigmoid head as two logits (0, z)"
         )
-    table = ops.of(s)
+    table = ops.TABLES[type(s)]
     s = table.float32(s)
     return table, s if axis == -1 else table.moveaxis(s, axis, -1)
 
@@ -25,7 +25,8 @@ def logits(s: Any, t: Any, axis: int) -> tuple[Any, Any, Any]:
     """The operations, and both sides in float32 or better with the classes last."""
     reduction.same_shape(s, t)
     table, s = classes_last(s, axis)
-    return table, s, classes_last(t, axis)[1]
+    t = table.float32(t)
+    return table, s, t if axis == -1 else table.moveaxis(t, axis, -1)
 
 
 def items(s: Any, t: Any, axis: int, mask: Any) -> tuple[Any, Any, Any, Any]:
@@ -41,20 +42,23 @@ def labels(table: Any, target: Any, s: Any) -> Any:
     """Class indices beside logits whose classes are last."""
     if not table.integer(target):
         raise ValueError("labels must be class indices, got floats; mixed labels have no one class")
-    if tuple(target.shape) != tuple(s.shape[:-1]):
-        raise ValueError(
-            f"labels must have the items' shape {tuple(s.shape[:-1])}, got {tuple(target.shape)}"
-        )
+    one_each(target, s)
     return target
 
 
-def targets(table: Any, target: Any, s: Any, axis: int) -> tuple[Any, bool]:
-    """Targets beside logits whose classes are last, and whether they are class indices."""
-    if table.integer(target):
-        return labels(table, target, s), True
+def one_each(target: Any, s: Any) -> None:
+    """Raises ValueError unless there is a class index for each item."""
+    if target.shape != s.shape[:-1]:
+        raise ValueError(
+            f"labels must have the items' shape {tuple(s.shape[:-1])}, got {tuple(target.shape)}"
+        )
+
+
+def distributions(table: Any, target: Any, s: Any, axis: int) -> Any:
+    """Distributions over the classes, those last, beside logits whose classes are last."""
     target = table.moveaxis(table.float32(target), axis, -1)
     reduction.same_shape(s, target)
-    return target, False
+    return target
 
 
 def positive(name: str, value: Any) -> None:

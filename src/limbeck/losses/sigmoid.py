@@ -100,16 +100,12 @@ def binary_cross_entropy(
         that sums over the batch (penghui-yang/L2D) is B times larger.
     """
     table, s, target, mask = ready.items(s, target, axis, mask)
+    if mask is weight is count is None:
+        return table.mean_binary_cross_entropy(s, target, axis)
     target = table.cast(target, s)
-    known = ready.present(table, target, -100)
-    labelled = None if known is None else table.any(known, axis)
-    if mask is weight is None:
-        factor = 1 / _divisor(table, s, axis, labelled, count)
-        return table.total_binary_cross_entropy(s, target, factor, known)
-    if mask is None:
-        mask = labelled
-    elif labelled is not None:
-        mask = labelled & mask
+    known = target != -100
+    labelled = table.any(known, axis)
+    mask = labelled if mask is None else labelled & mask
     items = table.sum(table.binary_cross_entropy(s, target, known), axis)
     return reduction.mean(table, items, mask, weight, count)
 
@@ -140,9 +136,8 @@ def binary_hard(
     table, s, t, mask = ready.items(s, t, axis, mask)
     decided = table.cast(t > 0, s)
     if mask is None and weight is None:
-        return table.total_binary_cross_entropy(
-            s, decided, 1 / _divisor(table, s, axis, mask, count)
-        )
+        divisor = _divisor(table, s, axis, mask, count)
+        return table.total_binary_cross_entropy(s, decided, divisor)
     items = table.sum(table.binary_cross_entropy(s, decided), axis)
     return reduction.mean(table, items, mask, weight, count)
 

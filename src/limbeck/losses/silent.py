@@ -5,11 +5,22 @@ from typing import Any
 from limbeck.losses import reduction
 
 
-def mean(table: Any, items: Any, mask: Any, weight: Any, count: Any, scale: Any = 1.0) -> Any:
-    """`scale` times `reduction.mean`, in one division and without masking again."""
+def mean(
+    table: Any,
+    items: Any,
+    mask: Any,
+    weight: Any,
+    count: Any,
+    scale: Any = 1.0,
+    share: Any = None,
+) -> Any:
+    """`scale` times `reduction.mean` of `share * items`, in one division and unmasked again."""
     if count is None:
         valid = table.size(items) if mask is None else table.count(mask, items)
     else:
         valid = None
     divisor = reduction.divisor(table, valid, count) / scale
-    return reduction.mean(table, items, None if weight is None else mask, weight, divisor)
+    if weight is None:
+        total = table.sum(items) if share is None else table.inner(share, items)
+        return total / divisor
+    return reduction.mean(table, items if share is None else share * items, mask, weight, divisor)

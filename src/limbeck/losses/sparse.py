@@ -172,5 +172,5 @@ def _mean(
 
 def _rest(table: Any, t: Any) -> Any:
     """The log of the mass (*items, 1) that log probabilities leave."""
-    rest = 1 - table.sum(table.exp(t), -1)[..., None]
-    return table.log(table.where(rest > ROUNDING, rest, 0))
+    rest = 1 - table.sum(table.exp(t), -1, keepdims=True)
+    return table.log(table.above(rest, ROUNDING))

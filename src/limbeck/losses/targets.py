@@ -139,10 +139,11 @@ def wsld(
     """
     table, s, t, target, known = _labelled(s, t, target, axis, mask)
     sides.positive("temperature", temperature)
-    mine, theirs = (table.cross_entropy(table.detach(x), target) for x in (s, t))
-    w = 1 - table.exp(-mine / table.at_least(theirs, TINY))
-    items = w * table.kl(s, t, temperature)
-    return silent.mean(table, items, known, weight, count, temperature**2)
+    mine = table.cross_entropy(table.detach(s), target)
+    theirs = table.cross_entropy(table.detach(t), target)
+    w = -table.expm1(-mine / table.at_least(theirs, TINY))
+    items = table.kl(s, t, temperature)
+    return silent.mean(table, items, known, weight, count, temperature**2, share=w)
 
 
 def ban_cwtm(
@@ -175,10 +176,13 @@ def ban_cwtm(
     w = table.max(table.softmax(t), -1)
     w = w if known is None else table.where(known, w, 0)
     if count is None:
-        count = table.at_least(table.sum(w), TINY)
-    share = w / reduction.divisor(table, None, count)
-    items = share * table.cross_entropy(s, target)
-    return table.sum(items) if weight is None else reduction.mean(table, items, known, weight, 1)
+        whole = table.at_least(table.sum(w), TINY)
+    else:
+        whole = reduction.divisor(table, None, count)
+    share, items = w / whole, table.cross_entropy(s, target)
+    if weight is None:
+        return table.inner(share, items)
+    return reduction.mean(table, share * items, known, weight, 1)
 
 
 def ps_kd(

@@ -10,7 +10,17 @@ from typing import Any
 from limbeck.errors import LimbeckError
 
 CONSTANT = 1e-12  # what varies less, beside its mean square, does not vary
-KNOWN: dict[type, ModuleType] = {}
+
+
+class Tables(dict[type, ModuleType]):
+    """The operations by the type of an array, found when its first array comes."""
+
+    def __missing__(self, kind: type) -> ModuleType:
+        self[kind] = table = find(kind)
+        return table
+
+
+TABLES = Tables()
 
 
 def of(x: Any) -> ModuleType:
@@ -20,10 +30,7 @@ def of(x: Any) -> ModuleType:
     >>> of(np.zeros(3)).__name__
     'limbeck.ops.numpy'
     """
-    kind = type(x)
-    if kind not in KNOWN:
-        KNOWN[kind] = find(kind)
-    return KNOWN[kind]
+    return TABLES[type(x)]
 
 
 def find(kind: type) -> ModuleType:

@@ -19,6 +19,7 @@ at_least = np.maximum
 concat = np.concatenate
 cumsum = np.cumsum
 exp = np.exp
+expm1 = np.expm1
 expand = np.broadcast_to
 isnan = np.isnan
 matmul = np.matmul
@@ -81,6 +82,16 @@ def boolean(x: Array) -> Array:
 def size(x: Array, axis: int | None = None) -> int:
     """How many entries, of an axis or in all."""
     return x.size if axis is None else x.shape[axis]
+
+
+def above(x: Array, least: float) -> Array:
+    """The entries that are larger than `least`, 0 in place of the others."""
+    return np.where(x > least, x, 0)
+
+
+def inner(x: Array, y: Array) -> Array:
+    """The sum of the products of two arrays of one shape."""
+    return np.sum(x * y)
 
 
 def count(x: Array, like: Array, axis: Axis = None, keepdims: bool = False) -> Array:
@@ -247,6 +258,12 @@ def both_kl(s: Array, t: Array, temperature: Any) -> tuple[Array, Array]:
     return kl(s, t, temperature), kl(t, s, temperature)
 
 
+def shared_kl(s: Array, t: Array, temperature: Any, share: Array) -> Array:
+    """Rows of share KL(p || q) + (1 - share) KL(q || p), the share a constant."""
+    forth, back = both_kl(s, t, temperature)
+    return share * forth + (1 - share) * back
+
+
 def bucketed(x: Array, index: Array, temperature: Any) -> Array:
     """Of x / T the entries [..., index[..., k]] for every k, then the logit of all others."""
     x = x / temperature
@@ -318,10 +335,18 @@ def total_binary_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
 
 
 def total_binary_cross_entropy(
-    s: Array, y: Array, factor: Any, known: Array | None = None
+    s: Array, y: Array, divisor: Any, known: Array | None = None
 ) -> Array:
-    """`factor` times the sum of `binary_cross_entropy`."""
-    return factor * binary_cross_entropy(s, y, known).sum()
+    """The sum of `binary_cross_entropy` over `divisor`."""
+    return binary_cross_entropy(s, y, known).sum() / divisor
+
+
+def mean_binary_cross_entropy(s: Array, y: Array, axis: int) -> Array:
+    """The mean of the items of which a class is known, not -100, summed over what is known."""
+    y = cast(y, s)
+    known = y != -100
+    items = at_least(count(any(known, axis), s), 1)
+    return total_binary_cross_entropy(s, y, items, known)
 
 
 def binary_gap(s: Array, t: Array) -> tuple[Array, Array]:

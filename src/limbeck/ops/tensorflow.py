@@ -22,6 +22,7 @@ concat = tf.concat
 cumsum = tf.cumsum
 detach = tf.stop_gradient
 exp = tf.exp
+expm1 = tf.math.expm1
 isnan = tf.math.is_nan
 log = tf.math.log
 log_sigmoid = tf.math.log_sigmoid
@@ -61,6 +62,16 @@ def size(x: Array, axis: int | None = None) -> Any:
     if shape.is_fully_defined():
         return shape.num_elements()
     return tf.cast(tf.size(x) if axis is None else tf.shape(x)[axis], x.dtype)
+
+
+def above(x: Array, least: float) -> Array:
+    """The entries that are larger than `least`, 0 in place of the others."""
+    return where(x > least, x, 0)
+
+
+def inner(x: Array, y: Array) -> Array:
+    """The sum of the products of two arrays of one shape."""
+    return tf.reduce_sum(x * y)
 
 
 def count(x: Array, like: Array, axis: Axis = None, keepdims: bool = False) -> Array:
@@ -248,6 +259,12 @@ def both_kl(s: Array, t: Array, temperature: Any) -> tuple[Array, Array]:
     return kl(s, t, temperature), kl(t, s, temperature)
 
 
+def shared_kl(s: Array, t: Array, temperature: Any, share: Array) -> Array:
+    """Rows of share KL(p || q) + (1 - share) KL(q || p), the share a constant."""
+    forth, back = both_kl(s, t, temperature)
+    return share * forth + (1 - share) * back
+
+
 def bucketed(x: Array, index: Array, temperature: Any) -> Array:
     """Of x / T the entries [..., index[..., k]] for every k, then the logit of all others."""
     x = x / temperature
@@ -329,10 +346,18 @@ def total_binary_kl(s: Array, t: Array, temperature: Any, factor: Any) -> Array:
 
 
 def total_binary_cross_entropy(
-    s: Array, y: Array, factor: Any, known: Array | None = None
+    s: Array, y: Array, divisor: Any, known: Array | None = None
 ) -> Array:
-    """`factor` times the sum of `binary_cross_entropy`."""
-    return factor * tf.reduce_sum(binary_cross_entropy(s, y, known))
+    """The sum of `binary_cross_entropy` over `divisor`."""
+    return tf.reduce_sum(binary_cross_entropy(s, y, known)) / divisor
+
+
+def mean_binary_cross_entropy(s: Array, y: Array, axis: int) -> Array:
+    """The mean of the items of which a class is known, not -100, summed over what is known."""
+    y = cast(y, s)
+    known = y != -100
+    items = at_least(count(any(known, axis), s), 1)
+    return total_binary_cross_entropy(s, y, items, known)
 
 
 def binary_gap(s: Array, t: Array) -> tuple[Array, Array]:

@@ -9,16 +9,17 @@ from torch import Tensor
 from torch.nn._reduction import get_enum
 from torch.utils.checkpoint import checkpoint
 
-from limbeck.ops.torch_autocast import autocasting, precisely
 from limbeck.ops.torch_binary import binary_cross_entropy as binary_cross_entropy
 from limbeck.ops.torch_binary import binary_gap as binary_gap
 from limbeck.ops.torch_binary import binary_kl as binary_kl
+from limbeck.ops.torch_binary import mean_binary_cross_entropy as mean_binary_cross_entropy
 from limbeck.ops.torch_binary import total_binary_cross_entropy as total_binary_cross_entropy
 from limbeck.ops.torch_binary import total_binary_kl as total_binary_kl
 from limbeck.ops.torch_buckets import bucketed as bucketed
 from limbeck.ops.torch_correlations import correlations as correlations
 from limbeck.ops.torch_correlations import uncorrelated as uncorrelated
 from limbeck.ops.torch_directions import both_kl as both_kl
+from limbeck.ops.torch_directions import shared_kl as shared_kl
 from limbeck.ops.torch_directions import total_jeffreys as total_jeffreys
 from limbeck.ops.torch_entropy import cross_entropy as cross_entropy
 from limbeck.ops.torch_entropy import native
@@ -35,6 +36,8 @@ from limbeck.ops.torch_samples import dots as dots
 from limbeck.ops.torch_samples import gram as gram
 from limbeck.ops.torch_samples import nce as nce
 from limbeck.ops.torch_samples import square_distances as square_distances
+from limbeck.ops.torch_state import autocasting, precisely
+from limbeck.ops.torch_state import visible as visible
 from limbeck.ops.torch_unit import misalignment as misalignment
 from limbeck.ops.torch_unit import unit as unit
 
@@ -48,6 +51,7 @@ any = torch.any
 cumsum = torch.cumsum
 detach = torch.Tensor.detach
 exp = torch.exp
+expm1 = torch.expm1
 isnan = torch.isnan
 log = torch.log
 maximum = torch.maximum
@@ -83,11 +87,6 @@ def integer(x: Tensor) -> bool:
     return not x.is_floating_point()
 
 
-def visible(x: Tensor) -> bool:
-    """Whether to look at numbers saves work: on a CPU outside of graphs, where nothing waits."""
-    return x.is_cpu and not torch.compiler.is_compiling()
-
-
 def boolean(x: Tensor) -> Tensor:
     """True where a number is not 0."""
     return x != 0
@@ -105,6 +104,16 @@ def count(x: Tensor, like: Tensor, axis: Axis = None, keepdims: bool = False) ->
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return x.sum() if axis is None else x.sum(axis, keepdims)
+
+
+def above(x: Tensor, least: float) -> Tensor:
+    """The entries that are larger than `least`, 0 in place of the others."""
+    return torch.threshold(x, least, 0.0)
+
+
+def inner(x: Tensor, y: Tensor) -> Tensor:
+    """The sum of the products of two arrays of one shape."""
+    return torch.dot(x, y) if x.ndim == 1 else (x * y).sum()
 
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn._reduction import get_enum
 
 from limbeck.ops.torch_mixtures import LOWEST
 from limbeck.ops.torch_once import once
+from limbeck.ops.torch_state import visible
 
 by_logit = torch.ops.aten.sigmoid_backward.default  # g p (1 - p)
 native = torch.binary_cross_entropy_with_logits
@@ -67,18 +68,31 @@ def binary_cross_entropy(s: Tensor, y: Tensor, known: Tensor | None = None) -> T
 
 
 def total_binary_cross_entropy(
-    s: Tensor, y: Tensor, factor: Any, known: Tensor | None = None
+    s: Tensor, y: Tensor, divisor: Any, known: Tensor | None = None
 ) -> Tensor:
-    """`factor` times the sum of `binary_cross_entropy`.
+    """The sum of `binary_cross_entropy` over `divisor`.
 
     In one native kernel where that is seen to be finite; it rounds what is sure to 0.
     """
-    if s.is_cpu and not torch.compiler.is_compiling():
+    if visible(s):
         counts = None if known is None else known.to(s.dtype)
         total = native(s, y, counts, None, SUM)
         if math.isfinite(total.item()):
-            return total * factor
-    return binary_cross_entropy(s, y, known).sum() * factor
+            return total / divisor
+    return binary_cross_entropy(s, y, known).sum() / divisor
+
+
+def mean_binary_cross_entropy(s: Tensor, y: Tensor, axis: int) -> Tensor:
+    """The mean of the items of which a class is known, not -100, summed over what is known."""
+    y = y.to(s.dtype)
+    if visible(s) and y.numel() and y.amin().item() > -100:
+        share = s.new_full((), s.shape[axis] / s.numel())
+        mean = native(s, y, share, None, SUM)
+        if math.isfinite(mean.item()):
+            return mean
+    known = y != -100
+    items = known.any(axis).sum(dtype=s.dtype).clamp(min=1)
+    return total_binary_cross_entropy(s, y, items, known)
 
 
 class _BinaryCrossEntropy(torch.autograd.Function):

@@ -25,6 +25,13 @@ def total_jeffreys(s: Tensor, t: Tensor, temperature: Any, factor: Any) -> Tenso
     return _Jeffreys.apply(s, t, temperature, factor)
 
 
+def shared_kl(s: Tensor, t: Tensor, temperature: Any, share: Tensor) -> Tensor:
+    """Rows of share KL(p || q) + (1 - share) KL(q || p), the share a constant."""
+    if isinstance(temperature, Tensor):  # it may learn
+        s, t, temperature = s / temperature, t / temperature, 1.0
+    return _SharedKL.apply(s, t, temperature, share.detach())
+
+
 class _Jeffreys(torch.autograd.Function):
     """sum_c (p_c - q_c) (log p_c - log q_c) of all rows."""
 
@@ -54,19 +61,54 @@ def _by_own(p: Tensor, ratio: Tensor, gap: Tensor) -> Tensor:
     return along.addcmul_(p, along.sum(-1, keepdim=True), value=-1).add_(gap)
 
 
+def _directions(
+    s: Tensor, t: Tensor, temperature: float, by_t: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """KL(p || q) and -KL(q || p) of rows (..., 1), q - p, and the slopes of the two by s and t.
+
+    q - p is also the slope of the first by s, and its negative that of KL(q || p) by t.
+    """
+    log_q, log_p = (torch.log_softmax(x / temperature, -1).clamp_(min=LOWEST) for x in (s, t))
+    q, p = log_q.exp(), log_p.exp()
+    ratio = log_p.sub_(log_q)
+    p_part, q_part = p * ratio, ratio.mul_(q)
+    forth, back = p_part.sum(-1, keepdim=True), q_part.sum(-1, keepdim=True)
+    slope_t = p_part.addcmul_(p, forth, value=-1) if by_t else None
+    slope_s = q_part.addcmul_(q, back, value=-1)
+    return forth, back, q.sub_(p), slope_s, slope_t
+
+
+class _SharedKL(torch.autograd.Function):
+    """`shared_kl` at a fixed temperature."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, t: Tensor, temperature: float, share: Tensor) -> Tensor:
+        share = share.unsqueeze(-1)
+        forth, back, gap, slope_s, slope_t = _directions(s, t, temperature, ctx.needs_input_grad[1])
+        rest = share - 1
+        by_t = None if slope_t is None else (slope_t * share).addcmul_(gap, rest)
+        ctx.save_for_backward(gap.mul_(share).addcmul_(slope_s, rest), by_t)
+        ctx.temperature = temperature
+        return (forth.mul_(share)).addcmul_(back, rest).squeeze(-1)
+
+    @staticmethod
+    @once
+    def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
+        ctx: Any, *grad_outputs: Any
+    ) -> tuple[Tensor | None, ...]:
+        by_s, by_t = ctx.saved_tensors
+        g = grad_outputs[0].unsqueeze(-1) / ctx.temperature
+        s_grad = by_s * g if ctx.needs_input_grad[0] else None
+        return s_grad, None if by_t is None else by_t * g, None, None
+
+
 class _BothKL(torch.autograd.Function):
     """`both_kl` at a fixed temperature: every exponential and logarithm once."""
 
     @staticmethod
     def forward(ctx: Any, s: Tensor, t: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        log_q, log_p = (torch.log_softmax(x / temperature, -1).clamp_(min=LOWEST) for x in (s, t))
-        q, p = log_q.exp(), log_p.exp()
-        ratio = log_p.sub_(log_q)
-        p_part, q_part = p * ratio, ratio.mul_(q)
-        forth, back = p_part.sum(-1, keepdim=True), q_part.sum(-1, keepdim=True)
-        by_t = p_part.addcmul_(p, forth, value=-1) if ctx.needs_input_grad[1] else None
-        by_s = torch.addcmul(q_part, q, back, value=-1)
-        ctx.save_for_backward(q.sub_(p), by_s, by_t)
+        forth, back, gap, slope_s, slope_t = _directions(s, t, temperature, ctx.needs_input_grad[1])
+        ctx.save_for_backward(gap, slope_s, slope_t)
         ctx.temperature = temperature
         return forth.squeeze(-1), back.squeeze(-1).neg_()
 

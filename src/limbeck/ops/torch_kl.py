@@ -1,5 +1,7 @@
 """The divergence of a softened teacher, with its gradient, for torch tensors."""
 
+from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 import torch
@@ -7,24 +9,28 @@ from torch import Tensor
 
 from limbeck.ops.torch_mixtures import LOWEST
 from limbeck.ops.torch_once import once
+from limbeck.ops.torch_state import visible
 
 
 def kl(s: Tensor, t: Tensor, temperature: Any) -> Tensor:
     """Rows of KL(softmax(t / T) || softmax(s / T)) over the last axis."""
-    return _kl(s, t, temperature, -1, 1.0)
+    if isinstance(temperature, Tensor):  # it may learn
+        s, t, temperature = s / temperature, t / temperature, 1.0
+    return _KL.apply(s, t, temperature)
 
 
 def total_kl(s: Tensor, t: Tensor, temperature: Any, factor: Any) -> Tensor:
     """`factor` times the sum of the rows of `kl`."""
-    if isinstance(factor, Tensor):  # it may learn
-        return factor * _kl(s, t, temperature, None, 1.0)
-    return _kl(s, t, temperature, None, factor)
-
-
-def _kl(s: Tensor, t: Tensor, temperature: Any, axis: int | None, factor: float) -> Tensor:
-    if isinstance(temperature, Tensor):  # it may learn
+    if isinstance(temperature, Tensor):
         s, t, temperature = s / temperature, t / temperature, 1.0
-    return _KL.apply(s, t, temperature, axis, factor)
+    if isinstance(factor, Tensor):
+        return factor * _TotalKL.apply(s, t, temperature, 1.0)
+    return _TotalKL.apply(s, t, temperature, factor)
+
+
+def softened(x: Tensor, temperature: float) -> Tensor:
+    """log softmax(x / T)."""
+    return torch.log_softmax(x if temperature == 1 else x / temperature, -1)
 
 
 def tempered(
@@ -44,31 +50,60 @@ def compared(
     return p, ratio, log_q.exp_().sub_(p)
 
 
+def pieces(
+    s: Tensor, t: Tensor, temperature: float, by_t: bool, soften: Callable[..., Tensor] = tempered
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """p log p/q, and T times the gradients of its sum by s and, if wanted, by t."""
+    p, ratio, by_s = compared(soften(s, temperature), soften(t, temperature))
+    if not by_t:
+        return ratio.mul_(p), by_s, None
+    found = p * ratio
+    return found, by_s, p.mul_(ratio.sub_(found.sum(-1, keepdim=True)))
+
+
 class _KL(torch.autograd.Function):
     """`kl` at a fixed temperature; the native op is NaN where both sides are -inf."""
 
     @staticmethod
-    def forward(
-        ctx: Any, s: Tensor, t: Tensor, temperature: float, axis: int | None, factor: float
-    ) -> Tensor:
-        p, ratio, by_s = compared(tempered(s, temperature), tempered(t, temperature))
-        if ctx.needs_input_grad[1]:
-            pieces = p * ratio
-            ctx.save_for_backward(by_s, p.mul_(ratio.sub_(pieces.sum(-1, keepdim=True))))
-        else:
-            pieces = ratio.mul_(p)
-            ctx.save_for_backward(by_s)
-        ctx.factor, ctx.axis = factor / temperature, axis
-        return pieces.sum(axis).mul_(factor)
+    def forward(ctx: Any, s: Tensor, t: Tensor, temperature: float) -> Tensor:
+        found, *slopes = pieces(s, t, temperature, ctx.needs_input_grad[1])
+        ctx.save_for_backward(*slopes)
+        ctx.temperature = temperature
+        return found.sum(-1)
 
     @staticmethod
     @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:
-        by_s, *by_t = ctx.saved_tensors
-        g = grad_outputs[0] * ctx.factor
-        if ctx.axis is not None:
-            g = g.unsqueeze(ctx.axis)
+        by_s, by_t = ctx.saved_tensors
+        g = grad_outputs[0].unsqueeze(-1) / ctx.temperature
         s_grad = by_s * g if ctx.needs_input_grad[0] else None
-        return s_grad, by_t[0] * g if by_t else None, None, None, None
+        return s_grad, None if by_t is None else by_t * g, None
+
+
+class _TotalKL(torch.autograd.Function):
+    """`total_kl` at a fixed temperature; -inf is cared for unless a look shows none."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, t: Tensor, temperature: float, factor: float) -> Tensor:
+        arguments = s, t, temperature, ctx.needs_input_grad[1]
+        seen = visible(s)
+        found, *slopes = pieces(*arguments, soften=softened if seen else tempered)
+        total = found.sum()
+        if seen and not isfinite(total.item()):
+            found, *slopes = pieces(*arguments)
+            total = found.sum()
+        ctx.save_for_backward(*slopes)
+        ctx.factor = factor / temperature
+        return total.mul_(factor)
+
+    @staticmethod
+    @once
+    def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
+        ctx: Any, *grad_outputs: Any
+    ) -> tuple[Tensor | None, ...]:
+        by_s, by_t = ctx.saved_tensors
+        g = grad_outputs[0] * ctx.factor
+        s_grad = by_s * g if ctx.needs_input_grad[0] else None
+        return s_grad, None if by_t is None else by_t * g, None, None

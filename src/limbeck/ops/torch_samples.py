@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.ops.torch_autocast import autocasting, precisely
 from limbeck.ops.torch_once import once
+from limbeck.ops.torch_state import autocasting, precisely
 
 SPARSE = 16  # of so many rows one is chosen
 ROOM = 2**19  # numbers that fit the cache of a CPU

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError
-from limbeck.ops.torch_autocast import precisely
+from limbeck.ops.torch_state import precisely
 from limbeck.ranks import gathered
 from limbeck.schemes import peers
 
