@@ -15,6 +15,7 @@ from limbeck.ops.torch_state import visible
 by_logit = torch.ops.aten.sigmoid_backward.default  # g p (1 - p)
 native = torch.binary_cross_entropy_with_logits
 SUM = get_enum("sum")
+SMALL = 2**15  # entries, below which a pass over all costs less than an operation on one number
 LARGEST = 1e38  # stands for inf, and so does the distance of two
 
 
@@ -86,10 +87,11 @@ def mean_binary_cross_entropy(s: Tensor, y: Tensor, axis: int) -> Tensor:
     """The mean of the items of which a class is known, not -100, summed over what is known."""
     y = y.to(s.dtype)
     if visible(s) and y.numel() and y.amin().item() > -100:
-        share = s.new_full((), s.shape[axis] / s.numel())
-        mean = native(s, y, share, None, SUM)
-        if math.isfinite(mean.item()):
-            return mean
+        items = s.numel() // s.shape[axis]
+        share = s.new_full((), 1 / items) if s.numel() < SMALL else None
+        total = native(s, y, share, None, SUM)
+        if math.isfinite(total.item()):
+            return total / items if share is None else total
     known = y != -100
     items = known.any(axis).sum(dtype=s.dtype).clamp(min=1)
     return total_binary_cross_entropy(s, y, items, known)

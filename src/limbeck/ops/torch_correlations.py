@@ -87,9 +87,9 @@ class _Correlations(torch.autograd.Function):
         both = torch.stack((x, y))
         mean = both.mean(1, keepdim=True)
         square = both.sub_(mean).square().sum(1, keepdim=True)
-        constant = square <= mean.square_().mul_(len(x) * CONSTANT)
+        constant = square <= mean.square_().mul_(x.shape[0] * CONSTANT)
         inverse = square.rsqrt_().masked_fill_(constant, 0)
-        u, v = both.mul_(inverse)
+        u, v = both.mul_(inverse).unbind()
         c = (u * v).sum(0)
         ctx.save_for_backward(u, v, c, inverse)
         return c
@@ -100,7 +100,8 @@ class _Correlations(torch.autograd.Function):
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:
         (u, v, c, inverse), (g,) = ctx.saved_tensors, grad_outputs
-        sides = zip(((v, u), (u, v)), inverse * g, ctx.needs_input_grad, strict=True)
+        slopes = inverse.mul(g).unbind()
+        sides = zip(((v, u), (u, v)), slopes, ctx.needs_input_grad, strict=True)
         return tuple(
             torch.addcmul(other, own, c, value=-1).mul_(slope) if need else None
             for (other, own), slope, need in sides
