@@ -3,8 +3,8 @@
     python benchmarks/losses.py [NAME ...] [--rounds N] [--quick] [--write]
 
 On one thread, the loss and its twin of `twins.py` take turns in random order; the loss runs a third
-time as its own twin (A/A), which says how far the machine can be trusted. The median counts; the
-spread is half the distance between the quartiles of the rounds' ratios. Twins must agree to 1e-3 in
+time as its own twin (A/A), which says how far the machine can be trusted. The median of the rounds'
+ratios counts; the spread is half the distance between their quartiles. Twins must agree to 1e-3 in
 value and gradient, or nothing is measured. Losses on logits are timed at 64 rows of 100 classes,
 which is so little that Python counts, and at 256 of 1,000. Targets: 1.1 for each; a fifth for CRD,
 whose twin collects the rows of 4096 negatives of each sample from a memory of 50,000. Where a loss
@@ -89,22 +89,25 @@ def measure(name: str, twin: Twin, rounds: int) -> dict[str, float]:
     for _ in range(rounds):
         for way in random.sample(list(ways), len(ways)):
             found[way].append(seconds(ways[way], arrays, times))
-    ratios = [a / b for a, b in zip(found["loss"], found["plain"], strict=True)]
-    low, _, high = statistics.quantiles(ratios, n=4)
-    loss, plain, again = (statistics.median(found[way]) for way in ways)
+    low, middle, high = statistics.quantiles(ratios(found["loss"], found["plain"]), n=4)
     return {
-        "milliseconds": loss * 1000,
-        "plain": plain * 1000,
-        "ratio": loss / plain,
+        "milliseconds": statistics.median(found["loss"]) * 1000,
+        "plain": statistics.median(found["plain"]) * 1000,
+        "ratio": middle,
         "spread": (high - low) / 2,
-        "again": again / loss,
+        "again": statistics.median(ratios(found["again"], found["loss"])),
     }
+
+
+def ratios(a: list[float], b: list[float]) -> list[float]:
+    """Round by round, which a machine that slows down does not touch."""
+    return [mine / other for mine, other in zip(a, b, strict=True)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="losses; all unless said")
-    parser.add_argument("--rounds", type=int, default=60, help="measurements of each")
+    parser.add_argument("--rounds", type=int, default=100, help="measurements of each")
     parser.add_argument("--quick", action="store_true", help="3 rounds")
     parser.add_argument("--write", action="store_true", help="keep it in results/losses.json")
     options = parser.parse_args()

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck import Distiller, Match, losses, truth
+from limbeck import Distiller, Match, Objective, losses, truth
 from limbeck.zoo import mlp, resnet8x4, resnet32x4
 
 T, ALPHA, CLASSES, BATCHES = 4.0, 0.5, 10, 8
@@ -99,7 +99,18 @@ def plain(student: nn.Module, teacher: nn.Module) -> Block:
 
 
 def limbeck(student: nn.Module, teacher: nn.Module) -> Block:
+    """The textbook objective, whose two terms are one function."""
     objective = ALPHA * truth() + (1 - ALPHA) * Match(losses.kl, temperature=T)
+    return distilled(student, teacher, objective)
+
+
+def apart(student: nn.Module, teacher: nn.Module) -> Block:
+    """The same objective the other way round, whose terms are asked one by one, as others are."""
+    objective = (1 - ALPHA) * Match(losses.kl, temperature=T) + ALPHA * truth()
+    return distilled(student, teacher, objective)
+
+
+def distilled(student: nn.Module, teacher: nn.Module, objective: Objective) -> Block:
     distiller = Distiller(student, teacher, objective)
     optimizer = sgd(student)
 
@@ -180,6 +191,7 @@ WAYS: dict[str, tuple[Callable[[nn.Module, nn.Module], Block], str | None]] = {
     "plain loop": (plain, None),
     "plain loop again (A/A)": (plain, None),
     "limbeck": (limbeck, None),
+    "limbeck, term by term": (apart, None),
     "torchdistill": (torchdistill, "torchdistill"),
     "lightning Trainer": (lightning, "lightning"),
 }

@@ -113,7 +113,7 @@ def above(x: Tensor, least: float) -> Tensor:
 
 def inner(x: Tensor, y: Tensor) -> Tensor:
     """The sum of the products of two arrays of one shape."""
-    return torch.dot(x, y) if x.ndim == 1 else (x * y).sum()
+    return torch.dot(x, y) if x.ndim == 1 and x.dtype == y.dtype else (x * y).sum()
 
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:

@@ -1,5 +1,6 @@
 """Vectors at unit length and how far two are apart, in few passes, for torch tensors."""
 
+from math import inf
 from typing import Any
 
 import torch
@@ -82,12 +83,12 @@ def _misaligned_numbers(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """`_misaligned` in fewer passes, with lengths that are looked at."""
     a, b = (torch.linalg.vector_norm(z).item() for z in (x, y))
-    if not (a and b):
+    if not (0 < a < inf and 0 < b < inf):
         return _misaligned(x, y, needed)
     apart = torch.sub(x, y, alpha=a / b)  # a (u - v)
     gap = (torch.linalg.vector_norm(apart).item() / a) ** 2 / 2
-    by_x = torch.sub(apart, x, alpha=gap).mul_(1 / a / a) if needed[0] else None
-    by_y = torch.add(apart, y, alpha=gap * a / b).mul_(-1 / a / b) if needed[1] else None
+    by_x = torch.sub(apart, x, alpha=gap).div_(a).div_(a) if needed[0] else None
+    by_y = torch.add(apart, y, alpha=gap * a / b).div_(a).div_(-b) if needed[1] else None
     return x.new_full((), gap), by_x, by_y
 
 
