@@ -96,6 +96,23 @@ def test_a_part_that_is_nan_keeps_to_itself() -> None:
     assert [bool(grad.isfinite().all()) for grad in (by_hard, by_soft)] == [True, False]
 
 
+@each("hard", [1.0, 0.3])
+def test_without_the_teacher_it_is_the_labels_bit_for_bit(hard: float) -> None:
+    """Whatever the gradient that comes in, as pieces of a batch bring it."""
+    s, t, target = drawn(64, 10, torch.float32)
+    target[5] = -100
+    share = torch.tensor(1 / 3)
+    found = []
+    for whole in (objective(hard, 0.0), hard * truth()):
+        logits = s.clone().requires_grad_()
+        signals = Signals(
+            student={"output": logits}, teacher={"output": t}, data={"target": target}
+        )
+        sum(share * part for part in whole(signals).values()).backward()
+        found.append(logits.grad)
+    assert torch.equal(*found)
+
+
 def test_other_terms_follow() -> None:
     whole = objective(temperature=4) + 2 * Match(losses.logit_mse, name="mse")
     assert whole.textbook is not None

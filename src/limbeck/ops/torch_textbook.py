@@ -11,7 +11,7 @@ from limbeck.ops.torch_once import once
 
 MEAN = get_enum("mean")
 nll = torch.ops.aten.nll_loss_forward.default
-by_log_softmax = torch.ops.aten.nll_loss_backward.default
+by_nll = torch.ops.aten.nll_loss_backward.default
 
 
 class Both(torch.autograd.Function):
@@ -28,23 +28,21 @@ class Both(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         log_q = torch.log_softmax(s, -1)
         mean, labelled = nll(log_q, target, None, MEAN, -100)
-        factor = labelled.new_full((), hard)
-        by_log_q = by_log_softmax(factor, log_q, target, None, MEAN, -100, labelled)
-        by_hard = torch._log_softmax_backward_data(by_log_q, log_q, -1, s.dtype)
         p, ratio, by_soft = compared(torch.log_softmax(s / T, -1), torch.log_softmax(t / T, -1))
-        ctx.save_for_backward(by_hard, by_soft)
-        ctx.factor = soft * T / max(s.shape[0], 1)
-        return mean.mul_(hard), ratio.mul_(p).sum().mul_(ctx.factor * T)
+        ctx.save_for_backward(log_q, target, labelled, by_soft)
+        ctx.hard, ctx.soft = hard, soft * T / max(s.shape[0], 1)
+        return mean.mul_(hard), ratio.mul_(p).sum().mul_(ctx.soft * T)
 
     @staticmethod
     @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:
-        (by_hard, by_soft), (g, h) = ctx.saved_tensors, grad_outputs
+        (log_q, target, labelled, by_soft), (g, h) = ctx.saved_tensors, grad_outputs
         if g is None:
-            by_s = by_soft * (h * ctx.factor)
-        else:
-            by_s = by_hard * g
-            by_s = by_s if h is None else by_s.addcmul_(by_soft, h, value=ctx.factor)
+            return by_soft * (h * ctx.soft), None, None, None, None, None
+        by_log_q = by_nll(g * ctx.hard, log_q, target, None, MEAN, -100, labelled)
+        by_s = torch._log_softmax_backward_data(by_log_q, log_q, -1, log_q.dtype)
+        if h is not None:
+            by_s.addcmul_(by_soft, h, value=ctx.soft)
         return by_s, None, None, None, None, None
