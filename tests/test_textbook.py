@@ -127,6 +127,7 @@ def test_other_terms_follow() -> None:
         0.5 * truth("head") + KD,
         0.5 * truth() + Match(losses.reverse_kl),
         0.5 * truth() + Match(losses.kl, axis=1),
+        0.5 * truth() + Match(losses.kl, temperature=-4),
         0.5 * truth() + Match(losses.kl, temperature=Linear(1, 4)),
         0.5 * truth() + Match(losses.kl, project=linear),
         0.5 * truth() + Linear(0, 1) * KD,

@@ -339,7 +339,8 @@ def textbook(pairs: Sequence[tuple[Dial | Factor, Objective]]) -> Textbook | Non
             *_,
         ] if labels.says(losses.cross_entropy) and teacher.says(losses.kl, "temperature"):
             temperature = teacher.options.get("temperature", 1.0)
-            if labels.ours == teacher.ours and isinstance(temperature, int | float):
+            known = isinstance(temperature, int | float) and temperature > 0
+            if known and labels.ours == teacher.ours:
                 return Textbook(labels, teacher, temperature, hard, soft)
     return None
 
