@@ -127,7 +127,6 @@ def test_other_terms_follow() -> None:
         0.5 * truth("head") + KD,
         0.5 * truth() + Match(losses.reverse_kl),
         0.5 * truth() + Match(losses.kl, axis=1),
-        0.5 * truth() + Match(losses.kl, temperature=-4),
         0.5 * truth() + Match(losses.kl, temperature=Linear(1, 4)),
         0.5 * truth() + Match(losses.kl, project=linear),
         0.5 * truth() + Linear(0, 1) * KD,
@@ -153,6 +152,29 @@ CASES: dict[str, Callable[[Tensor, Tensor, Tensor], list[Tensor]]] = {
 def test_other_signals_go_term_by_term(case: str) -> None:
     whole, arrays = objective(temperature=4), CASES[case](*drawn())
     agree(said(whole, *arrays), said(apart(whole), *arrays), rtol=0, atol=0)
+
+
+CHANGES: dict[str, Callable[[Sum], object]] = {
+    "a weight": lambda whole: setattr(whole.pairs[0][0], "setting", 5.0),
+    "the temperature": lambda whole: whole.pairs[1][1].options.update(temperature=2.0),
+    "the axis": lambda whole: whole.pairs[1][1].options.update(axis=0),
+    "smoothing": lambda whole: whole.pairs[0][1].options.update(label_smoothing=0.1),
+    "the loss": lambda whole: setattr(whole.pairs[1][1], "loss", losses.reverse_kl),
+    "a projector": lambda whole: setattr(whole.pairs[1][1], "projector", nn.Linear(5, 5).double()),
+}
+
+
+@each("change", CHANGES)
+def test_terms_may_change_later(change: str) -> None:
+    whole = objective(temperature=4)
+    CHANGES[change](whole)
+    agree(said(whole, *drawn()), said(apart(whole), *drawn()))
+
+
+@each("temperature", [0, -4, math.nan])
+def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> None:
+    with pytest.raises(LimbeckError, match="temperature must be positive"):
+        said(objective(temperature=temperature), *drawn())
 
 
 def test_a_teacher_with_a_gradient_gets_it() -> None:
@@ -184,8 +206,9 @@ def test_a_second_derivative_is_refused() -> None:
     s, t, target = drawn()
     s.requires_grad_()
     signals = Signals(student={"output": s}, teacher={"output": t}, data={"target": target})
-    with pytest.raises(RuntimeError, match="must be differentiated once"):
-        torch.autograd.grad(objective()(signals)["truth"], s, create_graph=True)
+    for part in objective()(signals).values():
+        with pytest.raises(RuntimeError, match="must be differentiated once"):
+            torch.autograd.grad(part, s, create_graph=True)
 
 
 def test_a_distiller_steps_the_same_way() -> None:

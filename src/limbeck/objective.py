@@ -230,8 +230,8 @@ class Match(Objective):
     def says(self, loss: Loss, *options: str) -> bool:
         """Whether it is no more than `loss` of two signals, with no options but these."""
         own = type(self) in (Match, Truth) and self.options.keys() <= {*options}
-        adds = self.moves or self.factory or self.projector
-        return own and not adds and self.loss is loss
+        bare = self.factory is self.projector is None and not self.moves
+        return own and bare and self.loss is loss
 
     def mismatch(self, s: Tensor, t: Tensor, error: Exception) -> LimbeckError:
         return LimbeckError(
@@ -334,14 +334,13 @@ def textbook(pairs: Sequence[tuple[Dial | Factor, Objective]]) -> Textbook | Non
     """The first two terms as one, where they are the textbook's."""
     match pairs:
         case [
-            (Dial(fixed=True, setting=float(hard) | int(hard)), Truth() as labels),
-            (Dial(fixed=True, setting=float(soft) | int(soft)), Match() as teacher),
+            (Dial(fixed=True) as hard, Truth() as labels),
+            (Dial(fixed=True) as soft, Match() as teacher),
             *_,
-        ] if labels.says(losses.cross_entropy) and teacher.says(losses.kl, "temperature"):
-            temperature = teacher.options.get("temperature", 1.0)
-            known = isinstance(temperature, int | float) and temperature > 0
-            if known and labels.ours == teacher.ours:
-                return Textbook(labels, teacher, temperature, hard, soft)
+        ]:
+            plain = labels.says(losses.cross_entropy) and teacher.says(losses.kl, "temperature")
+            if plain and labels.ours == teacher.ours:
+                return Textbook(hard, labels, soft, teacher)
     return None
 
 

@@ -1,7 +1,7 @@
 """The words that every room shares: batch, signals, step."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.errors import close
@@ -22,11 +22,12 @@ class Step(NamedTuple):
     parts: dict[str, "Tensor"]
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """The inputs of the models and everything else that came with them (labels, masks, ids)."""
 
     inputs: Any
-    data: Mapping[str, Any] = MappingProxyType({})
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Signals(dict[str, Mapping[str, Any]]):

@@ -61,9 +61,10 @@ def test_gradcheck(name: str, seed: int, batch: int) -> None:
     assert torch.autograd.gradcheck(loss, both, atol=1e-7, rtol=1e-6)
 
 
-@each("loss", [losses.kl, losses.reverse_kl])
-def test_gradcheck_of_a_learned_temperature(loss: Callable[..., Tensor]) -> None:
-    s, t = normal(0, 2, 3, 4)
+@each("name", ["kl", "reverse_kl", "jeffreys", "jsd", "skew_kl", "akl", "binary_kl", "dist"])
+def test_gradcheck_of_a_learned_temperature(name: str) -> None:
+    """Also through what it decides besides, such as the share of akl's head."""
+    loss, (s, t) = getattr(losses, name), normal(0, 2, 3, 4)
     temperature = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: loss(s, t, temperature=x), temperature)
 

@@ -207,6 +207,13 @@ def test_close_samples_far_from_the_origin_in_single_precision(loss: Any) -> Non
     same(loss(s, t).double(), loss(s.double(), t.double()), 1e-5)
 
 
+@pytest.mark.parametrize(("mine", "theirs"), [(1e-11, 1e4), (1e-10, 1e6), (1.0, 1e-9)])
+def test_linear_cka_is_free_of_scale_in_single_precision(mine: float, theirs: float) -> None:
+    s, t = normal(0, 2, 8, 5).float()
+    exact = losses.linear_cka(s.double(), t.double()).item()
+    assert losses.linear_cka(s * mine, t * theirs).item() == pytest.approx(exact, rel=1e-2)
+
+
 def test_linear_cka_does_not_cancel_in_single_precision() -> None:
     s = normal(0, 16, 32).float()
     t = s + 1e-4 * normal(1, 16, 32).float()

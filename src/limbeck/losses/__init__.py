@@ -4,7 +4,8 @@
 items of the batch, and is a scalar of the arrays' own framework. `mask` says which items are valid,
 `weight` scales items, `count` replaces the divisor (default: the number of valid items) so that
 micro-batches and ranks can share one. Losses that compare the samples of a batch take `mask` only.
-In torch many form their gradient with their value: a second derivative is right or refused.
+In torch many form their gradient with their value: a second derivative is right or
+refused, outside of compiled code.
 """
 
 from limbeck.losses.boundaries import ab as ab

@@ -14,7 +14,10 @@ def mean(
     scale: Any = 1.0,
     share: Any = None,
 ) -> Any:
-    """`scale` times `reduction.mean` of `share * items`, in one division and unmasked again."""
+    """`scale` times `reduction.mean` of `share * items`, in one division and without masking again.
+
+    Items that do not count must be 0 already, and their shares finite.
+    """
     if count is None:
         valid = table.size(items) if mask is None else table.count(mask, items)
     else:

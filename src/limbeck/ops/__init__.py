@@ -13,7 +13,10 @@ CONSTANT = 1e-12  # what varies less, beside its mean square, does not vary
 
 
 class Tables(dict[type, ModuleType]):
-    """The operations by the type of an array, found when its first array comes."""
+    """The operations by the type of an array, found when its first array comes.
+
+    `TABLES[type(x)]` is `of(x)` without a call, for what every step on logits passes.
+    """
 
     def __missing__(self, kind: type) -> ModuleType:
         self[kind] = table = find(kind)

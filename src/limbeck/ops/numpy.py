@@ -85,8 +85,8 @@ def size(x: Array, axis: int | None = None) -> int:
 
 
 def above(x: Array, least: float) -> Array:
-    """The entries that are larger than `least`, 0 in place of the others."""
-    return np.where(x > least, x, 0)
+    """The entries that are larger than `least`, and NaN; 0 in place of the others."""
+    return np.where(x <= least, 0, x)
 
 
 def inner(x: Array, y: Array) -> Array:
@@ -259,7 +259,7 @@ def both_kl(s: Array, t: Array, temperature: Any) -> tuple[Array, Array]:
 
 
 def shared_kl(s: Array, t: Array, temperature: Any, share: Array) -> Array:
-    """Rows of share KL(p || q) + (1 - share) KL(q || p), the share a constant."""
+    """Rows of share KL(p || q) + (1 - share) KL(q || p)."""
     forth, back = both_kl(s, t, temperature)
     return share * forth + (1 - share) * back
 

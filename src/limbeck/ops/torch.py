@@ -107,7 +107,7 @@ def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def above(x: Tensor, least: float) -> Tensor:
-    """The entries that are larger than `least`, 0 in place of the others."""
+    """The entries that are larger than `least`, and NaN; 0 in place of the others."""
     return torch.threshold(x, least, 0.0)
 
 

@@ -26,10 +26,13 @@ def total_jeffreys(s: Tensor, t: Tensor, temperature: Any, factor: Any) -> Tenso
 
 
 def shared_kl(s: Tensor, t: Tensor, temperature: Any, share: Tensor) -> Tensor:
-    """Rows of share KL(p || q) + (1 - share) KL(q || p), the share a constant."""
+    """Rows of share KL(p || q) + (1 - share) KL(q || p)."""
+    if share.requires_grad:
+        forth, back = both_kl(s, t, temperature)
+        return share * forth + (1 - share) * back
     if isinstance(temperature, Tensor):  # it may learn
         s, t, temperature = s / temperature, t / temperature, 1.0
-    return _SharedKL.apply(s, t, temperature, share.detach())
+    return _SharedKL.apply(s, t, temperature, share)
 
 
 class _Jeffreys(torch.autograd.Function):
@@ -79,7 +82,7 @@ def _directions(
 
 
 class _SharedKL(torch.autograd.Function):
-    """`shared_kl` at a fixed temperature."""
+    """`shared_kl` at a fixed temperature and share."""
 
     @staticmethod
     def forward(ctx: Any, s: Tensor, t: Tensor, temperature: float, share: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """Vectors at unit length and how far two are apart, in few passes, for torch tensors."""
 
-from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from limbeck.ops.torch_state import visible
+
+SHORT, LONG = 1e-15, 1e15  # between which ratios of lengths are far from overflow
 
 
 def unit(x: Tensor, axis: int = -1) -> Tensor:
@@ -83,13 +84,13 @@ def _misaligned_numbers(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """`_misaligned` in fewer passes, with lengths that are looked at."""
     a, b = (torch.linalg.vector_norm(z).item() for z in (x, y))
-    if not (0 < a < inf and 0 < b < inf):
+    if not (SHORT < a < LONG and SHORT < b < LONG):
         return _misaligned(x, y, needed)
     apart = torch.sub(x, y, alpha=a / b)  # a (u - v)
     gap = (torch.linalg.vector_norm(apart).item() / a) ** 2 / 2
     by_x = torch.sub(apart, x, alpha=gap).div_(a).div_(a) if needed[0] else None
     by_y = torch.add(apart, y, alpha=gap * a / b).div_(a).div_(-b) if needed[1] else None
-    return x.new_full((), gap), by_x, by_y
+    return apart.new_full((), gap), by_x, by_y
 
 
 def _length(x: Tensor, axis: int | None) -> Tensor:
