@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from limbeck.objective import Match
 
 
-SETTINGS = {"temperature"}
-
-
 class Textbook:
     """The terms `hard * truth()` and `soft * Match(losses.kl, temperature=T)` of a sum as one.
 
@@ -27,48 +24,53 @@ class Textbook:
 
     def __init__(self, hard: "Dial", labels: "Match", soft: "Dial", teacher: "Match") -> None:
         self.hard, self.labels, self.soft, self.teacher = hard, labels, soft, teacher
-        self.names = labels.name, teacher.name
-        self.losses = labels.loss, teacher.loss
+        self.on_labels, self.on_teacher = labels.loss, teacher.loss
         theirs = (teacher.source, teacher.theirs), (labels.source, labels.theirs)
         self.signals = labels.ours, *theirs
 
     def parts(self, signals: Mapping[str, Mapping[str, Any]]) -> dict[str, Tensor]:
         """Both weighted parts; none where the terms have more to say of these signals."""
-        temperature = self.temperature()
         (student, output), (teacher, theirs), (data, labels) = self.signals
         try:
             s, t, target = signals[student][output], signals[teacher][theirs], signals[data][labels]
         except KeyError:
             return {}
-        if temperature is None or not plain(s, t, target):
+        options = self.teacher.options
+        temperature = options.get("temperature", 1.0)
+        if self.changed(options, temperature) or not plain(s, t, target):
             return {}
-        weights = self.hard.setting, self.soft.setting
-        hard, soft = Both.apply(s, t, target, temperature, *weights)
+        hard, soft = Both.apply(s, t, target, temperature, self.hard.setting, self.soft.setting)
         if isfinite(hard.item()) and isfinite(soft.item()):
-            return dict(zip(self.names, (hard, soft), strict=True))
+            return {self.labels.name: hard, self.teacher.name: soft}
         return {}
 
-    def temperature(self) -> float | None:
-        """T; None where the terms are no longer what they were."""
-        labels, teacher, options = self.labels, self.teacher, self.teacher.options
-        same = (labels.loss, teacher.loss) == self.losses and options.keys() <= SETTINGS
-        bare = labels.projector is teacher.projector is None and not labels.options
-        found = options.get("temperature", 1.0) if same and bare else None
-        return found if isinstance(found, int | float) and found > 0 else None
+    def changed(self, options: Mapping[str, Any], temperature: Any) -> bool:
+        """Whether the terms are no longer what they were."""
+        labels, teacher = self.labels, self.teacher
+        return (
+            labels.loss is not self.on_labels
+            or teacher.loss is not self.on_teacher
+            or labels.projector is not None
+            or teacher.projector is not None
+            or bool(labels.options)
+            or len(options) > ("temperature" in options)
+            or not isinstance(temperature, int | float)
+            or not temperature > 0
+        )
 
 
 def plain(s: Tensor, t: Tensor, target: Any) -> bool:
     """Whether these are logits (B, C) of one precision that suffices, and an index for each row."""
-    shape = s.shape
+    shape, dtype = s.shape, s.dtype
     return (
-        visible(s)
-        and isinstance(target, Tensor)
-        and s.dtype in PRECISE
-        and t.dtype == s.dtype
-        and target.dtype == torch.int64
-        and len(shape) == 2
-        and shape[1] > 1
+        len(shape) == 2
         and t.shape == shape
+        and dtype in PRECISE
+        and t.dtype is dtype
+        and isinstance(target, Tensor)
+        and target.dtype is torch.int64
         and target.shape == shape[:1]
+        and shape[1] > 1
         and not t.requires_grad
+        and visible(s)
     )

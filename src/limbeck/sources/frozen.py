@@ -44,7 +44,7 @@ class Frozen(Source):
         self.hidden = dict(hidden or {})
         self.reader = Reader(model, inputs=inputs, names=names)
         self.model = model
-        self.parts = list(model.modules())
+        self.parts = sorted(model.modules(), key=lambda part: not part._parameters)
 
     def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
         self.rest()
