@@ -89,7 +89,7 @@ class Reader:
                 output = call(self.model, inputs)
             signals = taps.read()
         else:
-            output = call(self.model, inputs)
+            output = self.model(inputs) if isinstance(inputs, Tensor) else call(self.model, inputs)
             if bare and isinstance(output, Tensor):
                 return output, {"output": output}
         for path, inner in fields:

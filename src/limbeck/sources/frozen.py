@@ -49,7 +49,9 @@ class Frozen(Source):
     def __call__(self, batch: Batch, signals: Signals, wants: Sequence[str]) -> Mapping[str, Any]:
         self.rest()
         with torch.no_grad():
-            inputs = cast(self.reader.adapt(batch.inputs), self.dtype())
+            inputs, dtype = self.reader.adapt(batch.inputs), self.dtype()
+            if not (isinstance(inputs, Tensor) and inputs.dtype is dtype):
+                inputs = cast(inputs, dtype)
             return self.reader.read(inputs, wants)[1]
 
     @property
