@@ -211,15 +211,35 @@ def test_a_second_derivative_is_refused() -> None:
             torch.autograd.grad(part, s, create_graph=True)
 
 
-def test_a_distiller_steps_the_same_way() -> None:
+@each("share", [None, {"truth": 0.25, "kl": 0.5}])
+@each("withheld", [[], [2], range(6)])
+def test_a_distiller_steps_the_same_way(
+    share: dict[str, float] | None, withheld: list[int]
+) -> None:
     torch.manual_seed(0)
     student, teacher = nn.Linear(4, 5).double(), nn.Linear(4, 5).double()
-    x, target = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, -100, 3, 4, 0])
-    share = {"truth": 0.25, "kl": 0.5}
+    x, target = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 4, 0])
+    target[list(withheld)] = -100
     whole = objective(temperature=4)
     found = []
     for each_objective in (whole, apart(whole)):
         step = Distiller(student, teacher, each_objective)(x, target=target, share=share)
-        found.append((step.parts, list(torch.autograd.grad(step.loss, list(student.parameters())))))
+        weights = list(student.parameters())
+        found.append(
+            ({"loss": step.loss, **step.parts}, list(torch.autograd.grad(step.loss, weights)))
+        )
         assert not any(part.requires_grad for part in step.parts.values())
     agree(*found)
+
+
+def test_the_whole_refuses_a_second_derivative_and_says_what_is_infinite() -> None:
+    s, t, target = drawn()
+    s.requires_grad_()
+    signals = Signals(student={"output": s}, teacher={"output": t}, data={"target": target})
+    loss, _ = objective().total(signals)
+    with pytest.raises(RuntimeError, match="must be differentiated once"):
+        torch.autograd.grad(loss, s, create_graph=True)
+    t[0, 0] = math.nan
+    loss, parts = objective().total(signals)
+    assert loss.isnan()
+    assert [bool(part.isnan()) for part in parts.values()] == [False, True]

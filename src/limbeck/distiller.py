@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from limbeck.dials import Dial
 from limbeck.errors import LimbeckError, close
 from limbeck.modes import eagerly, evaluating, restored
-from limbeck.objective import Match, Objective, Sum
+from limbeck.objective import Match, Objective, Sum, added
 from limbeck.ops.torch_state import autocasting, precisely
 from limbeck.ranks import mean_of_ranks, several_ranks, spare_ddp
 from limbeck.reader import Reader
@@ -229,14 +229,19 @@ class Distiller(nn.Module):
         """The step that these signals make."""
         if autocasting():  # losses see float32 nevertheless
             with precisely(next(iter(signals["student"].values()), torch.empty(0))):
-                parts = self.objective.forward(signals)
+                loss, parts = self.weighed(signals, share)
         else:
-            parts = self.objective.forward(signals)
-        if share is not None:
-            parts = {name: share[name] * value for name, value in parts.items()}
-        first, *rest = parts.values()
-        loss = sum(rest, start=first)
-        return Step(loss, output, {name: value.detach() for name, value in parts.items()})
+            loss, parts = self.weighed(signals, share)
+        return Step(loss, output, parts)
+
+    def weighed(
+        self, signals: Signals, share: Mapping[str, float | Tensor] | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its parts without a gradient."""
+        if share is None:
+            return self.objective.total(signals)
+        parts = self.objective.forward(signals)
+        return added({name: share[name] * value for name, value in parts.items()})
 
     def prepare(self, inputs: Any, **data: Any) -> None:
         """Sizes projectors, balances terms and checks every signal, by dry runs without a trace.

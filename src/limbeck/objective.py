@@ -41,6 +41,10 @@ class Objective(nn.Module):
         """The weighted parts, whose sum is the loss."""
         raise TypeError(f"{type(self).__name__} must define forward")
 
+    def total(self, signals: Signals) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its parts without a gradient."""
+        return added(self.forward(signals))
+
     def prepare(self, signals: Signals) -> None:
         """Builds what depends on shapes, from the signals of a dry run."""
 
@@ -103,6 +107,13 @@ class Sum(Objective):
             for name, value in term.forward(signals).items():
                 parts[name] = factor * value
         return parts
+
+    def total(self, signals: Signals) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.textbook is not None and len(self.pairs) == 2:
+            whole = self.textbook.total(signals)
+            if whole is not None:
+                return whole
+        return added(self.forward(signals))
 
     def prepare(self, signals: Signals) -> None:
         for _, term in self.weighted():
@@ -318,6 +329,12 @@ def truth(
     """
     smoothing: dict[str, Any] = {"label_smoothing": label_smoothing} if label_smoothing else {}
     return Truth(loss, student, target, source="data", given=given, name=name, **smoothing)
+
+
+def added(parts: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The sum of the parts, and they without a gradient."""
+    first, *rest = parts.values()
+    return sum(rest, start=first), {name: value.detach() for name, value in parts.items()}
 
 
 def flatten(weight: Weight, term: Objective) -> list[tuple[Weight, Objective]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.ops.torch import PRECISE, visible
-from limbeck.ops.torch_textbook import Both
+from limbeck.ops.torch_textbook import Both, Total
 
 if TYPE_CHECKING:
     from limbeck.dials import Dial
@@ -30,19 +30,38 @@ class Textbook:
 
     def parts(self, signals: Mapping[str, Mapping[str, Any]]) -> dict[str, Tensor]:
         """Both weighted parts; none where the terms have more to say of these signals."""
+        settings = self.settings(signals)
+        if settings is None:
+            return {}
+        hard, soft = Both.apply(*settings)
+        if isfinite(hard.item()) and isfinite(soft.item()):
+            return {self.labels.name: hard, self.teacher.name: soft}
+        return {}
+
+    def total(
+        self, signals: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """Their sum, and the parts without a gradient; None where `parts` has none."""
+        settings = self.settings(signals)
+        if settings is None:
+            return None
+        loss, hard, soft = Total.apply(*settings)
+        if isfinite(loss.item()):
+            return loss, {self.labels.name: hard, self.teacher.name: soft}
+        return None
+
+    def settings(self, signals: Mapping[str, Mapping[str, Any]]) -> tuple[Any, ...] | None:
+        """Logits, labels, T and both weights; None where they are not plain."""
         (student, output), (teacher, theirs), (data, labels) = self.signals
         try:
             s, t, target = signals[student][output], signals[teacher][theirs], signals[data][labels]
         except KeyError:
-            return {}
+            return None
         options = self.teacher.options
         temperature = options.get("temperature", 1.0)
         if self.changed(options, temperature) or not plain(s, t, target):
-            return {}
-        hard, soft = Both.apply(s, t, target, temperature, self.hard.setting, self.soft.setting)
-        if isfinite(hard.item()) and isfinite(soft.item()):
-            return {self.labels.name: hard, self.teacher.name: soft}
-        return {}
+            return None
+        return s, t, target, temperature, self.hard.setting, self.soft.setting
 
     def changed(self, options: Mapping[str, Any], temperature: Any) -> bool:
         """Whether the terms are no longer what they were."""

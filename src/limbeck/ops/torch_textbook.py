@@ -24,25 +24,56 @@ class Both(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, s: Tensor, t: Tensor, target: Tensor, T: float, hard: float, soft: float
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        log_q = torch.log_softmax(s, -1)
-        mean, labelled = nll(log_q, target, None, MEAN, -100)
-        p, ratio, by_soft = compared(torch.log_softmax(s / T, -1), torch.log_softmax(t / T, -1))
-        ctx.save_for_backward(log_q, target, labelled, by_soft)
-        ctx.hard, ctx.soft = hard, soft * T / max(s.shape[0], 1)
-        return mean.mul_(hard), ratio.mul_(p).sum().mul_(ctx.soft * T)
+        return values(ctx, s, t, target, T, hard, soft)
 
     @staticmethod
     @once
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:
-        (log_q, target, labelled, by_soft), (g, h) = ctx.saved_tensors, grad_outputs
-        if g is None:
-            return by_soft * (h * ctx.soft), None, None, None, None, None
-        by_log_q = by_nll(g * ctx.hard, log_q, target, None, MEAN, -100, labelled)
-        by_s = torch._log_softmax_backward_data(by_log_q, log_q, -1, log_q.dtype)
-        if h is not None:
-            by_s.addcmul_(by_soft, h, value=ctx.soft)
-        return by_s, None, None, None, None, None
+        return slope(ctx, *grad_outputs), None, None, None, None, None
+
+
+class Total(torch.autograd.Function):
+    """The sum of what `Both` gives, then both of them without a gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, s: Tensor, t: Tensor, target: Tensor, T: float, hard: float, soft: float
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        parts = values(ctx, s, t, target, T, hard, soft)
+        ctx.mark_non_differentiable(*parts)
+        return parts[0] + parts[1], *parts
+
+    @staticmethod
+    @once
+    def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
+        ctx: Any, *grad_outputs: Any
+    ) -> tuple[Tensor | None, ...]:
+        g = grad_outputs[0]
+        return slope(ctx, g, g), None, None, None, None, None
+
+
+def values(
+    ctx: Any, s: Tensor, t: Tensor, target: Tensor, T: float, hard: float, soft: float
+) -> tuple[Tensor, Tensor]:
+    """Both values; keeps what their gradients need."""
+    log_q = torch.log_softmax(s, -1)
+    mean, labelled = nll(log_q, target, None, MEAN, -100)
+    p, ratio, by_soft = compared(torch.log_softmax(s / T, -1), torch.log_softmax(t / T, -1))
+    ctx.save_for_backward(log_q, target, labelled, by_soft)
+    ctx.hard, ctx.soft = hard, soft * T / max(s.shape[0], 1)
+    return mean.mul_(hard), ratio.mul_(p).sum().mul_(ctx.soft * T)
+
+
+def slope(ctx: Any, g: Tensor | None, h: Tensor | None) -> Tensor | None:
+    """The gradient by the student's logits, of the first value times g and the second times h."""
+    log_q, target, labelled, by_soft = ctx.saved_tensors
+    if g is None:
+        return None if h is None else by_soft * (h * ctx.soft)
+    by_log_q = by_nll(g * ctx.hard, log_q, target, None, MEAN, -100, labelled)
+    by_s = torch._log_softmax_backward_data(by_log_q, log_q, -1, log_q.dtype)
+    return by_s if h is None else by_s.addcmul_(by_soft, h, value=ctx.soft)
