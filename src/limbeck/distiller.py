@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from limbeck.dials import Dial
 from limbeck.errors import LimbeckError, close
-from limbeck.modes import eagerly, evaluating, restored
+from limbeck.modes import eagerly, evaluating, is_compiled, restored
 from limbeck.objective import Match, Objective, Sum, added
 from limbeck.ops.torch_state import autocasting, precisely
 from limbeck.ranks import mean_of_ranks, several_ranks, spare_ddp
@@ -398,8 +398,3 @@ def trains(module: nn.Module) -> bool:
 def is_sharded(module: nn.Module) -> bool:
     """Whether FSDP2 has taken the module over."""
     return any(base.__name__ == "FSDPModule" for base in type(module).__mro__)
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether `module.compile()` or `torch.compile(module)` made it."""
-    return module._compiled_call_impl is not None or "_orig_mod" in module._modules

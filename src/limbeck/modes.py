@@ -8,6 +8,11 @@ import torch
 from torch import nn
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Whether `module.compile()` or `torch.compile(module)` made it."""
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules
+
+
 @contextmanager
 def eagerly() -> Iterator[None]:
     """Compiled code runs as written for the time being."""
