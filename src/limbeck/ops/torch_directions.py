@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.ops.torch_kl import both_sides
 from limbeck.ops.torch_mixtures import LOWEST
 from limbeck.ops.torch_once import once
 
@@ -99,10 +100,7 @@ class _SharedKL(torch.autograd.Function):
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:
-        by_s, by_t = ctx.saved_tensors
-        g = grad_outputs[0].unsqueeze(-1) / ctx.temperature
-        s_grad = by_s * g if ctx.needs_input_grad[0] else None
-        return s_grad, None if by_t is None else by_t * g, None, None
+        return *both_sides(ctx, grad_outputs[0].unsqueeze(-1) / ctx.temperature), None, None
 
 
 class _BothKL(torch.autograd.Function):

@@ -61,6 +61,12 @@ def pieces(
     return found, by_s, p.mul_(ratio.sub_(found.sum(-1, keepdim=True)))
 
 
+def both_sides(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients by s and t that were kept, times `g`, where they are needed."""
+    by_s, by_t = ctx.saved_tensors
+    return by_s * g if ctx.needs_input_grad[0] else None, None if by_t is None else by_t * g
+
+
 class _KL(torch.autograd.Function):
     """`kl` at a fixed temperature; the native op is NaN where both sides are -inf."""
 
@@ -76,10 +82,7 @@ class _KL(torch.autograd.Function):
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:
-        by_s, by_t = ctx.saved_tensors
-        g = grad_outputs[0].unsqueeze(-1) / ctx.temperature
-        s_grad = by_s * g if ctx.needs_input_grad[0] else None
-        return s_grad, None if by_t is None else by_t * g, None
+        return *both_sides(ctx, grad_outputs[0].unsqueeze(-1) / ctx.temperature), None
 
 
 class _TotalKL(torch.autograd.Function):
@@ -103,7 +106,4 @@ class _TotalKL(torch.autograd.Function):
     def backward(  # pyrefly: ignore[bad-override]  # torch's stub has no static backward
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor | None, ...]:
-        by_s, by_t = ctx.saved_tensors
-        g = grad_outputs[0] * ctx.factor
-        s_grad = by_s * g if ctx.needs_input_grad[0] else None
-        return s_grad, None if by_t is None else by_t * g, None, None
+        return *both_sides(ctx, grad_outputs[0] * ctx.factor), None, None
